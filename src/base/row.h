@@ -1,0 +1,104 @@
+/*
+ * base/row.h
+ *	  The row writer: our tables, written and read without the executor, in one
+ *	  place.  State is kept across calls and rebuilt after an invalidation.
+ *
+ * Invariants:
+ *	W1	A table is written only while RowExclusiveLock is held on it (taken by
+ *		row_open(), kept until the transaction ends, also after row_close()).
+ *	W2	Every index of the table is maintained, also one that a user added.
+ *	W3	A table that is not as the extension made it (columns, triggers,
+ *		constraints, row security) is refused with SCHEMA_ALTERED.
+ *	W4	Updates lock first (row_lock) and then update the version they locked;
+ *		conflicts surface as 40001, 40P01 or 55P03, never as XX000 [I11].
+ *
+ * Access rights are not checked here: the SQL functions are the gate, and they
+ * are granted by the one matrix.
+ */
+#ifndef FAILSAFE_BASE_ROW_H
+#define FAILSAFE_BASE_ROW_H
+
+#include "access/skey.h"
+#include "executor/tuptable.h"
+#include "storage/itemptr.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#define ROW_COLUMNS_MAX		32
+#define ROW_INDEXES_MAX		16
+
+/* What a table must look like; one static const per table, in its room. */
+typedef struct RowColumn
+{
+	const char *name;
+	Oid			type;
+} RowColumn;
+
+typedef struct RowTableSpec
+{
+	const char *name;			/* in schema failsafe */
+	int			column_count;
+	const RowColumn *columns;
+	int			index_count;	/* indexes that C code scans by number */
+	const char *const *indexes; /* their names, in schema failsafe */
+} RowTableSpec;
+
+typedef struct RowTable RowTable;
+
+/*
+ * Open for reading and writing.  The handle is valid until row_close() or the
+ * end of the transaction.  A table may be opened once at a time only.
+ * row_open_oid() is for leaves that share one spec.
+ */
+extern RowTable *row_open(const RowTableSpec *spec);
+extern RowTable *row_open_oid(const RowTableSpec *spec, Oid relation_id);
+extern void row_close(RowTable *table);
+extern Relation row_relation(RowTable *table);
+
+/* The oid of a table or sequence of ours; cached, checked by invalidation. */
+extern Oid	row_relation_id(const char *name);
+
+/* The next number of a sequence of ours.  The xid must already be assigned [I4]. */
+extern int64 row_sequence_next(const char *sequence);
+
+/* An empty virtual slot number i (0 ..) of the table, to be filled and stored. */
+extern TupleTableSlot *row_slot(RowTable *table, int i);
+
+/* Mark slot filled (all tts_values / tts_isnull of the columns are set). */
+#define row_slot_store(slot)	ExecStoreVirtualTuple(slot)
+
+/* Insert slots 0 .. count-1 in order, with their index entries; slots keep their tid. */
+extern void row_insert(RowTable *table, int count);
+
+/*
+ * Scan the index number index_no of the spec with btree keys; call
+ * row_scan_next() until it returns NULL, then row_scan_end().  The slot is the
+ * table's scan slot: one scan at a time per table.
+ */
+extern void row_scan_begin(RowTable *table, int index_no, Snapshot snapshot,
+						   int key_count, ScanKey keys, bool backward);
+extern TupleTableSlot *row_scan_next(RowTable *table);
+extern void row_scan_end(RowTable *table);
+
+/*
+ * Lock the row version that tid points to, or its latest version; the locked
+ * version is stored in the table's scan slot, and its tid in slot->tts_tid.
+ * Waits at most lock_timeout_ms (55P03 afterwards).  Under REPEATABLE READ and
+ * SERIALIZABLE a row changed since the snapshot raises 40001.
+ * Returns false when the row is gone (deleted, or not visible any more).
+ */
+extern bool row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot,
+					 int lock_timeout_ms);
+
+/* Replace the locked version by slot 0 of row_slot(); the slot gets the new tid. */
+extern void row_update(RowTable *table, ItemPointer tid);
+
+/* Delete the locked version. */
+extern void row_delete(RowTable *table, ItemPointer tid);
+
+/* Raw xmin of the version in a slot filled by a scan or a lock. */
+extern TransactionId row_xmin(TupleTableSlot *slot);
+
+extern void row_init(void);
+
+#endif							/* FAILSAFE_BASE_ROW_H */

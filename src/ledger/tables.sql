@@ -1,0 +1,146 @@
+-- ledger: accounts, balances, journal, entries, holds.
+
+-- What never changes about an account.
+CREATE TABLE failsafe.account (
+	id int8 NOT NULL,
+	created_at timestamptz NOT NULL,
+	actor_id int8 NOT NULL,
+	tenant_id int4 NOT NULL,
+	code text COLLATE "C" NOT NULL,
+	currency text COLLATE "C" NOT NULL,
+	kind text NOT NULL,				-- wallet, system
+	metadata jsonb NOT NULL
+);
+CREATE UNIQUE INDEX account_id ON failsafe.account (id);
+CREATE UNIQUE INDEX account_code ON failsafe.account (tenant_id, code);
+CREATE SEQUENCE failsafe.account_id_seq OWNED BY failsafe.account.id;
+
+-- What changes under load.  The index is not unique on purpose: under a held snapshot a
+-- unique check walks every dead version; account_open() is the only inserter and
+-- account_code guards it.
+CREATE TABLE failsafe.balance (
+	account_id int8 NOT NULL,
+	version int8 NOT NULL,			-- number of the account's entries
+	recorded_at timestamptz NOT NULL,	-- of the latest entry; never goes back
+	next_hold_expiry timestamptz,	-- of the open hold that expires first, or earlier
+	status text NOT NULL,			-- open, frozen_out, frozen_all, closed
+	posted numeric NOT NULL,
+	held numeric NOT NULL,
+	floor numeric,					-- NULL: none
+	ceiling numeric					-- NULL: none
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX balance_account_id ON failsafe.balance (account_id);
+ALTER TABLE failsafe.balance REPLICA IDENTITY FULL;
+
+-- Status and limit changes, append-only.
+CREATE TABLE failsafe.account_change (
+	id int8 NOT NULL,
+	account_id int8 NOT NULL,
+	changed_at timestamptz NOT NULL,
+	actor_id int8 NOT NULL,
+	xid xid8 NOT NULL,
+	change text NOT NULL,			-- opened, frozen, unfrozen, closed, limits_changed
+	status text NOT NULL,			-- after the change
+	floor numeric,					-- after the change
+	ceiling numeric,				-- after the change
+	reason text
+);
+CREATE UNIQUE INDEX account_change_id ON failsafe.account_change (id);
+CREATE INDEX account_change_account ON failsafe.account_change (account_id, id);
+CREATE SEQUENCE failsafe.account_change_id_seq OWNED BY failsafe.account_change.id;
+
+-- One immutable row for every command that had an outcome.
+CREATE TABLE failsafe.journal (
+	id int8 NOT NULL,				-- t_...
+	account_id int8,				-- the account named first; NULL for a posting
+	entry_id int8,					-- the leg on that account; first leg of a posting
+	counterparty_id int8,
+	hold_id int8,					-- the hold it placed or touched
+	reverses int8,					-- journal id
+	version int8,					-- of the account, after
+	actor_id int8 NOT NULL,
+	xid xid8 NOT NULL,
+	recorded_at timestamptz NOT NULL,
+	effective_at timestamptz,		-- NULL: recorded_at
+	expires_at timestamptz,			-- of the hold, after
+	tenant_id int4 NOT NULL,
+	command text NOT NULL,			-- debit, credit, transfer, hold, extend, commit, rollback, reverse, post, expire
+	status text NOT NULL,			-- committed, held, rolled_back, declined, expired
+	code text,						-- of a decline: INSUFFICIENT_FUNDS ...
+	key text COLLATE "C",			-- NULL for an expiry
+	amount numeric,
+	posted numeric,					-- of the account, after
+	held numeric,
+	available numeric,
+	hold_remaining numeric,
+	released numeric,				-- held money that this command set free without moving it
+	reference text COLLATE "C",
+	reason text,
+	trace_id text COLLATE "C",
+	traceparent text,
+	region text,
+	metadata jsonb,
+	detail json,					-- of a decline
+	entry_blocks int8[]				-- first entry ids of the pairs of a posting with more than two legs
+);
+CREATE UNIQUE INDEX journal_id ON failsafe.journal (id);
+CREATE INDEX journal_reference ON failsafe.journal (reference, tenant_id) WHERE reference IS NOT NULL;
+CREATE INDEX journal_trace_id ON failsafe.journal (trace_id, tenant_id) WHERE trace_id IS NOT NULL;
+CREATE INDEX journal_hold_id ON failsafe.journal (hold_id) WHERE hold_id IS NOT NULL;
+CREATE INDEX journal_reverses ON failsafe.journal (reverses) WHERE reverses IS NOT NULL;
+CREATE SEQUENCE failsafe.journal_id_seq;
+
+-- The legs.  Ids are drawn in pairs (odd, even), so that the index over odd ids finds
+-- every pair: half the index for a look-up by e_...
+CREATE TABLE failsafe.entry (
+	id int8 NOT NULL,				-- e_...
+	account_id int8 NOT NULL,
+	journal_id int8 NOT NULL,
+	version int8,					-- 1, 2, 3 ... of the account; NULL for system accounts
+	effective_at timestamptz,		-- only where back-dated
+	amount numeric NOT NULL,		-- '+' raises posted, '-' lowers it
+	posted numeric					-- of the account, after; NULL for system accounts
+);
+CREATE INDEX entry_account ON failsafe.entry (account_id, id);
+CREATE INDEX entry_pair ON failsafe.entry (id) WHERE id % 2 = 1;
+CREATE INDEX entry_effective ON failsafe.entry (account_id, effective_at) WHERE effective_at IS NOT NULL;
+CREATE SEQUENCE failsafe.entry_id_seq INCREMENT BY 2;
+
+-- Reserved money.  Rows have no lock of their own: they live under the lock of their
+-- account's balance.  id = the journal id of the command that placed the hold.
+CREATE TABLE failsafe.hold (
+	id int8 NOT NULL,				-- h_...
+	account_id int8 NOT NULL,
+	counterparty_id int8,			-- where a capture goes unless it says otherwise
+	placed_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	tenant_id int4 NOT NULL,
+	status text NOT NULL,			-- open, committed, rolled_back, expired
+	amount numeric NOT NULL,		-- reserved at first
+	captured numeric NOT NULL,
+	released numeric NOT NULL
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX hold_id ON failsafe.hold (id);
+CREATE INDEX hold_open ON failsafe.hold (account_id, expires_at) WHERE status = 'open';
+CREATE INDEX hold_due ON failsafe.hold (expires_at) WHERE status = 'open';
+
+-- How much of a transaction has been returned; under the lock of its journal row.
+CREATE TABLE failsafe.reversible (
+	journal_id int8 NOT NULL,
+	reversed numeric NOT NULL
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX reversible_journal_id ON failsafe.reversible (journal_id);
+
+-- Balances of system accounts at a point: all entries with id <= entry_id.
+CREATE TABLE failsafe.checkpoint (
+	account_id int8 NOT NULL,
+	entry_id int8 NOT NULL,
+	entry_count int8 NOT NULL,
+	recorded_until timestamptz NOT NULL,	-- no entry up to entry_id is recorded later
+	taken_at timestamptz NOT NULL,
+	posted numeric NOT NULL
+);
+CREATE UNIQUE INDEX checkpoint_account ON failsafe.checkpoint (account_id, entry_id);
+
+-- A balance as settled by a posting, read and written by the API only.
+CREATE TYPE failsafe.leg AS (account text, amount numeric, currency text);
