@@ -96,6 +96,17 @@ extern void row_update(RowTable *table, ItemPointer tid);
 /* Delete the locked version. */
 extern void row_delete(RowTable *table, ItemPointer tid);
 
+/*
+ * From a remembered tid, follow the chain of updates to the version that the
+ * snapshot sees; checks that column key_column (1 ..) of it equals key.  True:
+ * it is in the scan slot (row_current()).  False: look it up by the index.
+ */
+extern bool row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
+						   int key_column, int64 key);
+
+/* The scan slot: what the last scan step, lock or fetch found. */
+extern TupleTableSlot *row_current(RowTable *table);
+
 /* Raw xmin of the version in a slot filled by a scan or a lock. */
 extern TransactionId row_xmin(TupleTableSlot *slot);
 
