@@ -201,20 +201,15 @@ row_sequence_next(const char *sequence)
 	return number;
 }
 
-RowTable *
-row_open(const RowTableSpec *spec)
-{
-	return row_open_oid(spec, row_relation_id(spec->name));
-}
-
-RowTable *
-row_open_oid(const RowTableSpec *spec, Oid relation_id)
+static RowTable *
+row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
 {
 	RowTable   *table;
 	Relation	relation;
 	bool		found;
 
-	relation = table_open(relation_id, RowExclusiveLock);
+	Assert(OidIsValid(relation_id) && row_tables != NULL);
+	relation = table_open(relation_id, mode);
 	table = hash_search(row_tables, &relation_id, HASH_ENTER, &found);
 	if (!found)
 	{
@@ -235,6 +230,24 @@ row_open_oid(const RowTableSpec *spec, Oid relation_id)
 		table->indexes[i].relation = NULL;
 	table->is_open = true;
 	return table;
+}
+
+RowTable *
+row_open(const RowTableSpec *spec)
+{
+	return row_open_mode(spec, row_relation_id(spec->name), RowExclusiveLock);
+}
+
+RowTable *
+row_open_read(const RowTableSpec *spec)
+{
+	return row_open_mode(spec, row_relation_id(spec->name), AccessShareLock);
+}
+
+RowTable *
+row_open_oid(const RowTableSpec *spec, Oid relation_id)
+{
+	return row_open_mode(spec, relation_id, RowExclusiveLock);
 }
 
 void

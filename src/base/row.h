@@ -51,6 +51,7 @@ typedef struct RowTable RowTable;
  * row_open_oid() is for leaves that share one spec.
  */
 extern RowTable *row_open(const RowTableSpec *spec);
+extern RowTable *row_open_read(const RowTableSpec *spec);	/* AccessShareLock */
 extern RowTable *row_open_oid(const RowTableSpec *spec, Oid relation_id);
 extern void row_close(RowTable *table);
 extern Relation row_relation(RowTable *table);

@@ -4,7 +4,8 @@
  *
  * Invariants:
  *	K1	A key row is inserted once, by the transaction of its effect, and never
- *		updated or deleted.
+ *		updated.  It is deleted only by the transaction that inserted it, when a
+ *		command of a batch is refused after its key was claimed.
  *	K2	A key row exists if and only if its journal row does.
  *	K3	Keys of a batch are claimed in (bytewise) order, before any other lock.
  *	K4	A hit under REPEATABLE READ or SERIALIZABLE that the snapshot does not
@@ -16,6 +17,7 @@
 #include "base/errors.h"
 #include "base/money.h"
 #include "common/sha2.h"
+#include "storage/itemptr.h"
 
 #define FINGERPRINT_VERSION	1
 #define FINGERPRINT_BYTES	PG_SHA256_DIGEST_LENGTH
@@ -38,6 +40,7 @@ typedef struct KeyClaim
 	int16		stored_version; /* of the fingerprint, when found */
 	bool		matches;		/* found, and the fingerprint is the same */
 	TransactionId xmin;			/* of the row found */
+	ItemPointerData tid;		/* of the row inserted */
 } KeyClaim;
 
 /* Is the text a key?  KEY_REQUIRED, KEY_INVALID or FAILSAFE_OK; pure. */
@@ -49,6 +52,12 @@ extern FailsafeCode key_validate(const char *key);
  * With claim false nothing is written and a missing key keeps journal_id 0.
  */
 extern void key_claim(KeyClaim **claims, int count, bool claim);
+
+/* Take back a claim of this call: the command was refused after all. */
+extern void key_unclaim(KeyClaim *claim);
+
+/* Is the key held by a transaction that still runs?  Does not wait. */
+extern bool key_in_progress(int32 tenant_id, const char *key);
 
 /* A fingerprint is SHA-256 over length-prefixed, typed fields, in a fixed order. */
 typedef struct Fingerprint Fingerprint;

@@ -81,7 +81,8 @@ CREATE TABLE failsafe.journal (
 	region text,
 	metadata jsonb,
 	detail json,					-- of a decline
-	entry_blocks int8[]				-- first entry ids of the pairs of a posting with more than two legs
+	entry_blocks int8[],			-- of a posting: the first entry ids of its pairs
+	leg_account_ids int8[]			-- of a posting: its accounts, in the order of the legs
 );
 CREATE UNIQUE INDEX journal_id ON failsafe.journal (id);
 CREATE INDEX journal_reference ON failsafe.journal (reference, tenant_id) WHERE reference IS NOT NULL;
