@@ -24,6 +24,9 @@
 #define AMOUNT_MINOR_MAX	(MONEY_E18 * MONEY_E18 - 1)
 #define BALANCE_MINOR_MAX	(MONEY_E18 * MONEY_E18 * 100 - 1)
 
+/* Decimal places of a currency. */
+#define CURRENCY_EXPONENT_MAX	24
+
 /* "-" and 39 digits and the end */
 #define MONEY_TEXT_SIZE		41
 
@@ -37,6 +40,12 @@ typedef enum MoneyStatus
 
 /* Read a numeric; *minor is set only when MONEY_OK is returned. */
 extern MoneyStatus money_from_numeric(Numeric value, int128 *minor);
+
+/*
+ * Read value * 10^exponent, whatever the display scale: 50.00 EUR is 5000.
+ * MONEY_HAS_SCALE when that is no whole number.
+ */
+extern MoneyStatus money_from_major(Numeric value, int exponent, int128 *minor);
 
 /* +1 when the numeric is Infinity, -1 for -Infinity, else 0. */
 extern int	money_numeric_infinity(Numeric value);
