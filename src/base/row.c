@@ -189,6 +189,20 @@ row_relation_id(const char *name)
 	return schema_id;
 }
 
+bool
+row_relation_is(const char *name, Oid relation_id)
+{
+	RowName    *entry;
+
+	if (row_names == NULL)
+		return false;
+	entry = hash_search(row_names, name, HASH_FIND, NULL);
+
+	/* a name that was just invalidated may be any relation */
+	return entry != NULL &&
+		(entry->relation_id == relation_id || !OidIsValid(entry->relation_id));
+}
+
 int64
 row_sequence_next(const char *sequence)
 {
@@ -532,6 +546,14 @@ row_scan_next(RowTable *table)
 
 void
 row_scan_end(RowTable *table)
+{
+	row_scan_end_keep(table);
+	ExecClearTuple(table->scan_slot);
+}
+
+/* The slot has a pin of its own, so its tuple outlives the scan. */
+void
+row_scan_end_keep(RowTable *table)
 {
 	Assert(table->is_open && table->scan != NULL);
 	index_endscan(table->scan);

@@ -59,6 +59,12 @@ extern Relation row_relation(RowTable *table);
 /* The oid of a table or sequence of ours; cached, checked by invalidation. */
 extern Oid	row_relation_id(const char *name);
 
+/*
+ * Is this, or may it be, the relation of that name?  For relcache callbacks: it
+ * looks into the cache only.
+ */
+extern bool row_relation_is(const char *name, Oid relation_id);
+
 /* The next number of a sequence of ours.  The xid must already be assigned [I4]. */
 extern int64 row_sequence_next(const char *sequence);
 
@@ -80,6 +86,7 @@ extern void row_scan_begin(RowTable *table, int index_no, Snapshot snapshot,
 						   int key_count, ScanKey keys, bool backward);
 extern TupleTableSlot *row_scan_next(RowTable *table);
 extern void row_scan_end(RowTable *table);
+extern void row_scan_end_keep(RowTable *table); /* the last row stays in row_current() */
 
 /*
  * Lock the row version that tid points to, or its latest version; the locked

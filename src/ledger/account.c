@@ -1,0 +1,372 @@
+/*
+ * ledger/account.c
+ *	  The account rows and the backend's cache of them.  Invariants: account.h.
+ *
+ * Lock order: account_insert() takes the short key lock on the code; it is
+ * called before any balance is locked.
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/actor.h"
+#include "base/commit.h"
+#include "base/currency.h"
+#include "base/row.h"
+#include "base/text.h"
+#include "idempotency/key_lock.h"
+#include "ledger/account.h"
+#include "ledger/balance.h"
+#include "ledger/snapshot.h"
+
+enum
+{
+	ACCOUNT_ID,
+	ACCOUNT_CREATED_AT,
+	ACCOUNT_ACTOR_ID,
+	ACCOUNT_TENANT_ID,
+	ACCOUNT_CODE,
+	ACCOUNT_CURRENCY,
+	ACCOUNT_KIND,
+	ACCOUNT_METADATA,
+	ACCOUNT_COLUMNS
+};
+
+static const RowColumn account_columns[ACCOUNT_COLUMNS] = {
+	{"id", INT8OID},
+	{"created_at", TIMESTAMPTZOID},
+	{"actor_id", INT8OID},
+	{"tenant_id", INT4OID},
+	{"code", TEXTOID},
+	{"currency", TEXTOID},
+	{"kind", TEXTOID},
+	{"metadata", JSONBOID}
+};
+
+#define ACCOUNT_INDEX_ID	0
+#define ACCOUNT_INDEX_CODE	1
+static const char *const account_indexes[] = {"account_id", "account_code"};
+
+static const RowTableSpec account_spec = {
+	"account", ACCOUNT_COLUMNS, account_columns, lengthof(account_indexes), account_indexes
+};
+
+const char *const account_status_names[] = {"open", "frozen_out", "frozen_all", "closed"};
+
+typedef struct AccountCodeKey
+{
+	int32		tenant_id;
+	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
+} AccountCodeKey;
+
+typedef struct AccountByCode
+{
+	AccountCodeKey key;
+	Account    *account;
+} AccountByCode;
+
+typedef struct AccountById
+{
+	int64		id;
+	Account    *account;
+} AccountById;
+
+static MemoryContext account_context = NULL;
+static HTAB *accounts_by_code = NULL;
+static HTAB *accounts_by_id = NULL;
+static bool account_cache_stale = false;
+
+static void
+account_invalidate(Datum arg, Oid relation_id)
+{
+	/* which relation it is cannot be asked here; a new fill is cheap */
+	if (account_context != NULL &&
+		(relation_id == InvalidOid || row_relation_is("account", relation_id)))
+		account_cache_stale = true;
+}
+
+void
+account_init(void)
+{
+	CacheRegisterRelcacheCallback(account_invalidate, (Datum) 0);
+}
+
+AccountStatus
+account_status_from_text(const char *text)
+{
+	for (int i = 0; i <= ACCOUNT_STATUS_CLOSED; i++)
+		if (strcmp(text, account_status_names[i]) == 0)
+			return (AccountStatus) i;
+	elog(ERROR, "unexpected account status \"%s\"", text);
+	return ACCOUNT_STATUS_CLOSED;
+}
+
+/* Start a call: from here to the next pin the pointers handed out stay valid. */
+void
+account_cache_pin(void)
+{
+	HASHCTL		control;
+
+	if (account_context != NULL &&
+		(account_cache_stale || hash_get_num_entries(accounts_by_id) > ACCOUNT_CACHE_MAX))
+	{
+		MemoryContextDelete(account_context);
+		account_context = NULL;
+	}
+	if (account_context != NULL)
+		return;
+	account_context = AllocSetContextCreate(CacheMemoryContext, "pg_failsafe accounts",
+											ALLOCSET_DEFAULT_SIZES);
+	account_cache_stale = false;
+	memset(&control, 0, sizeof(control));
+	control.hcxt = account_context;
+	control.keysize = sizeof(AccountCodeKey);
+	control.entrysize = sizeof(AccountByCode);
+	accounts_by_code = hash_create("pg_failsafe accounts by code", 256, &control,
+								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	control.keysize = sizeof(int64);
+	control.entrysize = sizeof(AccountById);
+	accounts_by_id = hash_create("pg_failsafe accounts by id", 256, &control,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+account_code_key(AccountCodeKey *key, int32 tenant_id, const char *code)
+{
+	Assert(strlen(code) <= ACCOUNT_CODE_BYTES_MAX);
+	memset(key, 0, sizeof(*key));
+	key->tenant_id = tenant_id;
+	strlcpy(key->code, code, sizeof(key->code));
+}
+
+/* Make an Account from a row; remember it only if it is committed [A1]. */
+static Account *
+account_read(TupleTableSlot *slot)
+{
+	bool		own = TransactionIdIsCurrentTransactionId(row_xmin(slot));
+	Account    *account = MemoryContextAllocZero(own ? CurrentMemoryContext : account_context,
+												 sizeof(Account));
+	AccountCodeKey key;
+	bool		found;
+
+	account->id = DatumGetInt64(slot->tts_values[ACCOUNT_ID]);
+	account->tenant_id = DatumGetInt32(slot->tts_values[ACCOUNT_TENANT_ID]);
+	strlcpy(account->code, TextDatumGetCString(slot->tts_values[ACCOUNT_CODE]),
+			sizeof(account->code));
+	strlcpy(account->currency, TextDatumGetCString(slot->tts_values[ACCOUNT_CURRENCY]),
+			sizeof(account->currency));
+	account->is_system =
+		strcmp(TextDatumGetCString(slot->tts_values[ACCOUNT_KIND]), "system") == 0;
+	ItemPointerSetInvalid(&account->balance_hint);
+	if (!currency_exponent(account->currency, &account->exponent))
+		elog(ERROR, "currency \"%s\" of account %lld does not exist",
+			 account->currency, (long long) account->id);
+	if (account->is_system)
+		account->system_status = balance_read_status(account->id);
+	if (own)
+		return account;
+	account_code_key(&key, account->tenant_id, account->code);
+	((AccountByCode *) hash_search(accounts_by_code, &key, HASH_ENTER, &found))->account = account;
+	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER, &found))->account = account;
+	Assert(account->id > 0 && account->code[0] != '\0');
+	return account;
+}
+
+static Account *
+account_scan(int index_no, int key_count, ScanKey keys)
+{
+	RowTable   *table = row_open_read(&account_spec);
+	Snapshot	snapshot = snapshot_fresh();
+	TupleTableSlot *slot;
+	Account    *account = NULL;
+
+	row_scan_begin(table, index_no, snapshot, key_count, keys, false);
+	slot = row_scan_next(table);
+	if (slot != NULL)
+		account = account_read(slot);
+	row_scan_end(table);
+	UnregisterSnapshot(snapshot);
+	row_close(table);
+	return account;
+}
+
+Account *
+account_find(int32 tenant_id, const char *code)
+{
+	AccountCodeKey key;
+	AccountByCode *entry;
+	ScanKeyData keys[2];
+
+	Assert(account_context != NULL);
+	account_code_key(&key, tenant_id, code);
+	entry = hash_search(accounts_by_code, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->account;
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tenant_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(code));
+	keys[1].sk_collation = C_COLLATION_OID;
+	return account_scan(ACCOUNT_INDEX_CODE, 2, keys);
+}
+
+Account *
+account_find_id(int64 id)
+{
+	AccountById *entry;
+	ScanKeyData key;
+
+	Assert(account_context != NULL && id > 0);
+	entry = hash_search(accounts_by_id, &id, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->account;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return account_scan(ACCOUNT_INDEX_ID, 1, &key);
+}
+
+bool
+account_code_is_world(const char *code)
+{
+	return strncmp(code, "world:", 6) == 0;
+}
+
+FailsafeCode
+account_code_validate(const char *code)
+{
+	if (!text_is_clean(code, 1, ACCOUNT_CODE_BYTES_MAX) || text_has_blanks(code))
+		return FAILSAFE_ACCOUNT_CODE_INVALID;
+	return FAILSAFE_OK;
+}
+
+Account *
+account_world(int32 tenant_id, const char *currency)
+{
+	char		code[CURRENCY_BYTES_MAX + 8];
+	Account    *account;
+	bool		created;
+
+	snprintf(code, sizeof(code), "world:%s", currency);
+	account = account_find(tenant_id, code);
+	if (account != NULL)
+		return account;
+	account = account_insert(tenant_id, code, currency, true,
+							 DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), &created);
+	if (created)
+	{
+		Balance		balance = {.account = account};
+
+		balance_insert(&balance);
+		account_change_insert(&balance, "opened", "opened at first use");
+	}
+	return account;
+}
+
+static void
+account_write(RowTable *table, int64 id, int32 tenant_id, const char *code,
+			  const char *currency, bool is_system, Datum metadata)
+{
+	TupleTableSlot *slot = row_slot(table, 0);
+
+	memset(slot->tts_isnull, false, ACCOUNT_COLUMNS);
+	slot->tts_values[ACCOUNT_ID] = Int64GetDatum(id);
+	slot->tts_values[ACCOUNT_CREATED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	slot->tts_values[ACCOUNT_ACTOR_ID] = Int64GetDatum(actor_current());
+	slot->tts_values[ACCOUNT_TENANT_ID] = Int32GetDatum(tenant_id);
+	slot->tts_values[ACCOUNT_CODE] = CStringGetTextDatum(code);
+	slot->tts_values[ACCOUNT_CURRENCY] = CStringGetTextDatum(currency);
+	slot->tts_values[ACCOUNT_KIND] = CStringGetTextDatum(is_system ? "system" : "wallet");
+	slot->tts_values[ACCOUNT_METADATA] = metadata;
+	row_slot_store(slot);
+	row_insert(table, 1);
+}
+
+/* One try: the id of the new row, or 0: another's row exists or *holder runs. */
+static int64
+account_try_insert(RowTable *table, int32 tenant_id, const char *code, const char *currency,
+				   bool is_system, Datum metadata, TransactionId *holder, ItemPointer tid)
+{
+	SnapshotData dirty;
+	ScanKeyData keys[2];
+	TupleTableSlot *slot;
+	LOCKTAG		tag;
+	int64		id = 0;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tenant_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(code));
+	keys[1].sk_collation = C_COLLATION_OID;
+	*holder = InvalidTransactionId;
+	key_lock_acquire(&tag, KEY_LOCK_ACCOUNT, tenant_id, NULL, code);
+	row_scan_begin(table, ACCOUNT_INDEX_CODE, &dirty, 2, keys, false);
+	slot = row_scan_next(table);
+	if (slot != NULL)
+	{
+		*holder = dirty.xmin;
+		*tid = slot->tts_tid;
+	}
+	row_scan_end(table);
+	if (slot == NULL)
+	{
+		id = row_sequence_next("account_id_seq");
+		account_write(table, id, tenant_id, code, currency, is_system, metadata);
+	}
+	key_lock_release(&tag);
+	return id;
+}
+
+Account *
+account_insert(int32 tenant_id, const char *code, const char *currency,
+			   bool is_system, Datum metadata, bool *created)
+{
+	RowTable   *table;
+	TransactionId holder;
+	ItemPointerData tid;
+	Account    *account;
+	int64		id;
+
+	Assert(account_code_validate(code) == FAILSAFE_OK);
+	(void) actor_current();		/* may write a row of its own: before the draw */
+	commit_write_begin();
+	table = row_open(&account_spec);
+	for (;;)
+	{
+		id = account_try_insert(table, tenant_id, code, currency, is_system, metadata,
+								&holder, &tid);
+		if (!TransactionIdIsValid(holder))
+			break;
+		key_wait(row_relation(table), &tid, holder, setting_lock_wait_ms, "account code");
+	}
+	row_close(table);
+	*created = id != 0;
+	if (*created)
+	{
+		account = palloc0(sizeof(Account));
+		account->id = id;
+		account->tenant_id = tenant_id;
+		account->is_system = is_system;
+		strlcpy(account->currency, currency, sizeof(account->currency));
+		strlcpy(account->code, code, sizeof(account->code));
+		ItemPointerSetInvalid(&account->balance_hint);
+		if (!currency_exponent(currency, &account->exponent))
+			error_raise_field(FAILSAFE_CURRENCY_UNKNOWN, "currency", currency);
+		return account;
+	}
+	account = account_find(tenant_id, code);
+	if (account == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access: the account was opened after this "
+						"transaction's snapshot was taken"),
+				 errhint("Retry the transaction.")));
+	return account;
+}
