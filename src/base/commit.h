@@ -30,7 +30,10 @@ extern void commit_write_end(void);
  */
 extern void commit_wait_durable(TransactionId xmin);
 
-/* The same for everything committed up to now: for reports that read many rows. */
+/*
+ * The same for everything committed up to now: for reports that read many rows.
+ * Called after the snapshot of the report was taken.
+ */
 extern void commit_wait_durable_all(void);
 
 /* Other rooms hang their own flags here: run at XACT_EVENT_COMMIT / ABORT.  They

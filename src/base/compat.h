@@ -44,4 +44,19 @@ typedef bool UpdateIndexesCompat;
 	index_beginscan(heap, index, snapshot, keys, orderbys)
 #endif
 
+/* 18: a module tells its name and version. */
+#if PG_VERSION_NUM >= 180000
+#define PG_MODULE_MAGIC_COMPAT(module_name, module_version) \
+	PG_MODULE_MAGIC_EXT(.name = module_name, .version = module_version)
+#else
+#define PG_MODULE_MAGIC_COMPAT(module_name, module_version) PG_MODULE_MAGIC
+#endif
+
+/* 17: a backend's slot number became a macro of its own, and counts from 0. */
+#if PG_VERSION_NUM >= 170000
+#define backend_number_compat()		(MyProcNumber)
+#else
+#define backend_number_compat()		(MyProc->pgprocno)
+#endif
+
 #endif							/* FAILSAFE_BASE_COMPAT_H */

@@ -51,8 +51,9 @@ extern FailsafeCode error_from_name(const char *name);
 
 /*
  * Raise a code as ERROR.  detail_json is one compact JSON object (or NULL) and
- * becomes DETAIL as it is.  The message is the catalogue's, followed by
- * ": subject" when subject is not NULL.  Never returns.
+ * becomes DETAIL as it is; in the server's log its keys are masked.  The message
+ * is the catalogue's, followed by ": subject" when subject is not NULL; a subject
+ * must not be a key, because messages are logged as they are.  Never returns.
  */
 extern void error_raise(FailsafeCode code, const char *subject,
 						const char *detail_json) pg_attribute_noreturn();
@@ -66,11 +67,21 @@ extern void error_detail_text(StringInfo detail, const char *member, const char 
 extern void error_detail_raw(StringInfo detail, const char *member, const char *value);
 extern void error_detail_end(StringInfo detail);
 
+/*
+ * Log a refusal that is answered as a value (JSON, batch): one entry, keys
+ * masked, nothing when failsafe.log_refusals is off.  error_raise() needs no such
+ * call, its entry is PostgreSQL's own.
+ */
+extern void error_log(FailsafeCode code, const char *subject, const char *detail_json);
+
 /* A key as it may be written to a log: first 4 characters and its length. */
 extern char *error_key_mask(const char *key);
 
 /* Convenience: raise with only a field and a text that says what is wrong. */
 extern void error_raise_field(FailsafeCode code, const char *field,
 							  const char *value) pg_attribute_noreturn();
+
+/* Called once from _PG_init. */
+extern void errors_init(void);
 
 #endif							/* FAILSAFE_BASE_ERRORS_H */

@@ -18,7 +18,9 @@
 #define EVENT_BYTES_MIN				1024
 #define EVENT_BYTES_DEFAULT			(256 * 1024)
 #define EVENT_BYTES_MAX				(16 * 1024 * 1024)
+#define APPLICATION_KEY_RETENTION_S_MIN		3600
 #define APPLICATION_KEY_RETENTION_S_DEFAULT	(30 * 86400)
+#define APPLICATION_KEY_RETENTION_S_MAX		(400 * 86400)
 #define BATCH_COMMANDS_MAX			10000
 #define POST_LEGS_MIN				2
 #define POST_LEGS_MAX				1000
@@ -62,5 +64,8 @@ extern void settings_init(void);
  * The last item that matches wins; nothing matching means no.  Default '*'.
  */
 extern bool settings_event_type_enabled(const char *event_type);
+
+/* Is the text a W3C traceparent?  Pure. */
+extern bool settings_traceparent_valid(const char *text);
 
 #endif							/* FAILSAFE_BASE_SETTINGS_H */

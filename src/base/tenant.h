@@ -15,8 +15,11 @@
  */
 extern int32 tenant_current(void);
 
-/* The name of the tenant that tenant_current() returned, valid until transaction end. */
+/* Its name; valid until failsafe.tenant changes or tenants are looked up again. */
 extern const char *tenant_current_name(void);
+
+/* failsafe.region, else the tenant's region, else NULL; valid as long as the name. */
+extern const char *tenant_current_region(void);
 
 extern void tenant_init(void);
 
