@@ -12,6 +12,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "common/jsonapi.h"
 #include "nodes/execnodes.h"
 
 /* 16: which indexes an update must touch became a three-valued answer. */
@@ -57,6 +58,40 @@ typedef bool UpdateIndexesCompat;
 #define backend_number_compat()		(MyProcNumber)
 #else
 #define backend_number_compat()		(MyProc->pgprocno)
+#endif
+
+/*
+ * 16: the actions of the JSON parser answer, and an escape that the database's
+ * encoding cannot hold is an error code; before, it is raised.
+ */
+#if PG_VERSION_NUM >= 160000
+#define JSON_ACTION_RESULT_COMPAT			JsonParseErrorType
+#define json_action_done_compat()			return JSON_SUCCESS
+#define JSON_ESCAPES_RAISE_COMPAT			false
+#else
+#define JSON_ACTION_RESULT_COMPAT			void
+#define json_action_done_compat()			return
+#define JSON_ESCAPES_RAISE_COMPAT			true
+#endif
+
+/* 17: a JSON lexer is made in two ways and has a function that frees it. */
+#if PG_VERSION_NUM >= 170000
+#define json_lexer_compat(json, length, encoding, need_escapes) \
+	makeJsonLexContextCstringLen(NULL, json, length, encoding, need_escapes)
+#define json_lexer_free_compat(lexer)		freeJsonLexContext(lexer)
+#else
+#define json_lexer_compat(json, length, encoding, need_escapes) \
+	makeJsonLexContextCstringLen(unconstify(char *, json), length, encoding, need_escapes)
+static inline void
+json_lexer_free_compat(JsonLexContext *lexer)
+{
+	if (lexer->strval != NULL)
+	{
+		pfree(lexer->strval->data);
+		pfree(lexer->strval);
+	}
+	pfree(lexer);
+}
 #endif
 
 #endif							/* FAILSAFE_BASE_COMPAT_H */
