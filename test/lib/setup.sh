@@ -45,6 +45,7 @@ setup_begin()
 	trap setup_end EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
+	cd "$FS_WORK" || die "no temporary directory"		# the server's user may not read the caller's
 }
 
 setup_end()
