@@ -90,7 +90,10 @@ typedef struct LedgerCommand
 	const char *fault_text;		/* what is wrong, or NULL */
 } LedgerCommand;
 
-/* Note the first fault; later ones are ignored. */
+/*
+ * Note a fault.  Of several the command keeps the one that the catalogue lists
+ * first, which is the documented order of checks.
+ */
 extern void command_fault(LedgerCommand *command, FailsafeCode code,
 						  const char *field, const char *text);
 
