@@ -43,8 +43,7 @@ COMMENT ON FUNCTION failsafe.currency_add(text, int) IS
 
 CREATE FUNCTION failsafe.minor(amount numeric, currency text)
 RETURNS numeric
-LANGUAGE C STABLE STRICT PARALLEL SAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'failsafe_minor';
 
 COMMENT ON FUNCTION failsafe.minor(numeric, text) IS
@@ -52,8 +51,7 @@ COMMENT ON FUNCTION failsafe.minor(numeric, text) IS
 
 CREATE FUNCTION failsafe.major(amount numeric, currency text)
 RETURNS numeric
-LANGUAGE C STABLE STRICT PARALLEL SAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'failsafe_major';
 
 COMMENT ON FUNCTION failsafe.major(numeric, text) IS
@@ -62,7 +60,6 @@ COMMENT ON FUNCTION failsafe.major(numeric, text) IS
 CREATE FUNCTION failsafe.business_key(VARIADIC parts text[])
 RETURNS text
 LANGUAGE C IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'failsafe_business_key';
 
 COMMENT ON FUNCTION failsafe.business_key(text[]) IS
