@@ -135,7 +135,6 @@ command_options(LedgerCommand *command, Jsonb *options)
 			continue;
 		Assert(name != NULL);
 		member_from_jsonb(&member, name, &value);
-		command_read_option(command, FAILSAFE_OPTION_INVALID,
-							psprintf("options.%s", name), &member);
+		command_read_option(command, FAILSAFE_OPTION_INVALID, name, &member);
 	}
 }

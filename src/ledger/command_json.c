@@ -207,12 +207,12 @@ read_options(LedgerCommand *command, const JsonMember *member)
 	Assert(list.kind == JSON_MEMBER_OBJECT);
 	for (int i = 0; i < list.count; i++)
 	{
-		const char *field = psprintf("options.%s", list.members[i].name);
+		const JsonMember *option = &list.members[i];
 
 		if (is_repeated(&list, i))
-			command_fault(command, FAILSAFE_OPTION_INVALID, field, "is repeated");
+			command_fault(command, FAILSAFE_OPTION_INVALID, option->name, "is repeated");
 		else
-			command_read_option(command, FAILSAFE_OPTION_INVALID, field, &list.members[i]);
+			command_read_option(command, FAILSAFE_OPTION_INVALID, option->name, option);
 	}
 }
 

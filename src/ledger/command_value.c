@@ -24,10 +24,10 @@
 /* The kinds of options, by how they are read. */
 typedef enum OptionKind
 {
-	OPTION_TEXT,
-	OPTION_TIME,
-	OPTION_VERSION,
-	OPTION_MONEY
+	TEXT_OPTION,
+	TIME_OPTION,
+	VERSION_OPTION,
+	MONEY_OPTION
 } OptionKind;
 
 typedef struct Option
@@ -39,14 +39,14 @@ typedef struct Option
 } Option;
 
 static const Option options[] = {
-	{"expected_version", OPTION_VERSION, false, offsetof(LedgerCommand, expected_version)},
-	{"min_available", OPTION_MONEY, false, offsetof(LedgerCommand, min_available_minor)},
-	{"effective_at", OPTION_TIME, false, offsetof(LedgerCommand, effective_at)},
-	{"deadline", OPTION_TIME, false, offsetof(LedgerCommand, deadline)},
-	{"order_key", OPTION_TEXT, false, offsetof(LedgerCommand, order_key)},
-	{"trace_id", OPTION_TEXT, true, offsetof(LedgerCommand, trace_id)},
-	{"traceparent", OPTION_TEXT, true, offsetof(LedgerCommand, traceparent)},
-	{"region", OPTION_TEXT, true, offsetof(LedgerCommand, region)},
+	{"expected_version", VERSION_OPTION, false, offsetof(LedgerCommand, expected_version)},
+	{"min_available", MONEY_OPTION, false, offsetof(LedgerCommand, min_available_minor)},
+	{"effective_at", TIME_OPTION, false, offsetof(LedgerCommand, effective_at)},
+	{"deadline", TIME_OPTION, false, offsetof(LedgerCommand, deadline)},
+	{"order_key", TEXT_OPTION, false, offsetof(LedgerCommand, order_key)},
+	{"trace_id", TEXT_OPTION, true, offsetof(LedgerCommand, trace_id)},
+	{"traceparent", TEXT_OPTION, true, offsetof(LedgerCommand, traceparent)},
+	{"region", TEXT_OPTION, true, offsetof(LedgerCommand, region)},
 };
 
 static const Option *
@@ -251,13 +251,13 @@ is_given(const LedgerCommand *command, const Option *option)
 
 	switch (option->kind)
 	{
-		case OPTION_TEXT:
+		case TEXT_OPTION:
 			return *(const char *const *) field != NULL;
-		case OPTION_TIME:
+		case TIME_OPTION:
 			return *(const TimestampTz *) field != 0;
-		case OPTION_VERSION:
+		case VERSION_OPTION:
 			return command->has_expected_version;
-		case OPTION_MONEY:
+		case MONEY_OPTION:
 			return command->has_min_available;
 	}
 	return false;
@@ -288,16 +288,16 @@ command_read_option(LedgerCommand *command, FailsafeCode code, const char *field
 	target = (char *) command + option->offset;
 	switch (option->kind)
 	{
-		case OPTION_TEXT:
+		case TEXT_OPTION:
 			command_read_text(command, code, field, member, (const char **) target);
 			break;
-		case OPTION_TIME:
+		case TIME_OPTION:
 			command_read_time(command, code, field, member, (TimestampTz *) target);
 			break;
-		case OPTION_VERSION:
+		case VERSION_OPTION:
 			read_version(command, code, field, member);
 			break;
-		case OPTION_MONEY:
+		case MONEY_OPTION:
 			command->has_min_available =
 				command_read_money(command, code, field, member, (int128 *) target);
 			break;
