@@ -132,6 +132,12 @@ commit_write_end(void)
 	transaction.in_write = false;
 }
 
+bool
+commit_is_writing(void)
+{
+	return transaction.in_write;
+}
+
 /* pg_notify() is about to run: seen when an expression that calls it is set up. */
 static void
 commit_object_access(ObjectAccessType access, Oid class_id, Oid object_id,

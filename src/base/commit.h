@@ -21,6 +21,9 @@ extern void commit_init(void);
 extern void commit_write_begin(void);
 extern void commit_write_end(void);
 
+/* Between the two? */
+extern bool commit_is_writing(void);
+
 /*
  * Before an answer rests on a row that another transaction wrote: wait until that
  * transaction's commit record is flushed here and, where synchronous standbys are

@@ -131,7 +131,8 @@ typedef struct LedgerOutcome
 	int64		journal_id;		/* 0 = none */
 	int64		entry_id;		/* 0 = none */
 	int64		hold_id;		/* 0 = none */
-	bool		has_balances;
+	bool		has_balances;	/* posted: a wallet is described */
+	bool		has_held;		/* an account is described */
 	bool		has_available;	/* false: the account has no floor */
 	int128		posted_minor;
 	int128		held_minor;

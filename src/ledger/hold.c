@@ -169,13 +169,17 @@ hold_read_due(int64 account_id, TimestampTz until, Snapshot snapshot)
 }
 
 TimestampTz
-hold_next_expiry(int64 account_id, Snapshot snapshot)
+hold_next_expiry_after(int64 account_id, TimestampTz after, Snapshot snapshot)
 {
 	RowTable   *table = row_open_read(&hold_spec);
+	ScanKeyData keys[2];
 	TupleTableSlot *slot;
 	TimestampTz result = 0;
 
-	hold_scan_open(table, account_id, DT_NOEND, snapshot);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account_id));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+				TimestampTzGetDatum(after));
+	row_scan_begin(table, HOLD_INDEX_OPEN, snapshot, 2, keys, false);
 	slot = row_scan_next(table);
 	if (slot != NULL)
 		result = DatumGetTimestampTz(slot->tts_values[HOLD_EXPIRES_AT]);

@@ -60,8 +60,9 @@ extern Hold *hold_read(int64 id, Snapshot snapshot);
 /* The open holds of an account with expires_at <= until, in order of expiry. */
 extern List *hold_read_due(int64 account_id, TimestampTz until, Snapshot snapshot);
 
-/* When the first open hold of the account expires; 0 when it has none. */
-extern TimestampTz hold_next_expiry(int64 account_id, Snapshot snapshot);
+/* When the account's first open hold after a time expires; 0 when it has none. */
+extern TimestampTz hold_next_expiry_after(int64 account_id, TimestampTz after,
+										  Snapshot snapshot);
 
 /* Insert the new and update the changed ones. */
 extern void holds_write(List *holds);

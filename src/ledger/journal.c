@@ -282,7 +282,7 @@ journal_from_slot(TupleTableSlot *slot)
 	row->key = get_text(slot, JOURNAL_KEY);
 	row->has_amount = get_money(slot, JOURNAL_AMOUNT, &row->amount_minor);
 	row->has_balances = get_money(slot, JOURNAL_POSTED, &row->posted_minor);
-	(void) get_money(slot, JOURNAL_HELD, &row->held_minor);
+	row->has_held = get_money(slot, JOURNAL_HELD, &row->held_minor);
 	row->has_available = get_money(slot, JOURNAL_AVAILABLE, &row->available_minor);
 	row->has_hold_remaining = get_money(slot, JOURNAL_HOLD_REMAINING,
 										&row->hold_remaining_minor);
@@ -325,7 +325,7 @@ journal_to_slot(const JournalRow *row, int64 actor_id, TupleTableSlot *slot)
 	set_text(slot, JOURNAL_KEY, row->key);
 	set_money(slot, JOURNAL_AMOUNT, row->has_amount, row->amount_minor);
 	set_money(slot, JOURNAL_POSTED, row->has_balances, row->posted_minor);
-	set_money(slot, JOURNAL_HELD, row->has_balances, row->held_minor);
+	set_money(slot, JOURNAL_HELD, row->has_held, row->held_minor);
 	set_money(slot, JOURNAL_AVAILABLE, row->has_available, row->available_minor);
 	set_money(slot, JOURNAL_HOLD_REMAINING, row->has_hold_remaining,
 			  row->hold_remaining_minor);

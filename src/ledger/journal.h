@@ -39,7 +39,8 @@ typedef struct JournalRow
 	FailsafeCode code;
 	const char *key;
 	bool		has_amount;
-	bool		has_balances;
+	bool		has_balances;	/* posted is given */
+	bool		has_held;
 	bool		has_available;
 	bool		has_hold_remaining;
 	bool		has_released;
