@@ -29,15 +29,6 @@ typedef bool UpdateIndexesCompat;
 #endif
 #define table_tuple_update_compat	table_tuple_update
 
-/* 16: reading a date and time can report a detail that we have no use for. */
-#if PG_VERSION_NUM >= 160000
-#define decode_datetime_compat(field, type, count, kind, tm, fsec, zone) \
-	DecodeDateTime(field, type, count, kind, tm, fsec, zone, &(DateTimeErrorExtra) {0})
-#else
-#define decode_datetime_compat(field, type, count, kind, tm, fsec, zone) \
-	DecodeDateTime(field, type, count, kind, tm, fsec, zone)
-#endif
-
 /* 17: index access methods may keep state between inserts. */
 #if PG_VERSION_NUM >= 170000
 #define index_insert_cleanup_compat(relation, info)	index_insert_cleanup(relation, info)

@@ -11,12 +11,10 @@
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
-#include "base/compat.h"
 #include "base/errors.h"
+#include "base/json.h"
 #include "base/options.h"
 
 #define OPTION_NAME_SHOWN_BYTES	64
@@ -26,31 +24,6 @@ option_refuse(const char *name, const char *problem)
 {
 	Assert(name != NULL && problem != NULL);
 	error_raise_field(FAILSAFE_OPTION_INVALID, name, problem);
-}
-
-bool
-option_time_parse(const char *text, TimestampTz *time)
-{
-	char		work[MAXDATELEN + MAXDATEFIELDS];
-	char	   *field[MAXDATEFIELDS];
-	int			field_type[MAXDATEFIELDS];
-	int			field_count;
-	int			type;
-	int			zone = 0;
-	struct pg_tm tm;
-	fsec_t		fsec = 0;
-	TimestampTz result;
-
-	Assert(text != NULL && time != NULL);
-	if (ParseDateTime(text, work, sizeof(work), field, field_type,
-					  MAXDATEFIELDS, &field_count) != 0 ||
-		decode_datetime_compat(field, field_type, field_count, &type, &tm, &fsec, &zone) != 0 ||
-		type != DTK_DATE ||
-		tm2timestamp(&tm, fsec, &zone, &result) != 0 ||
-		!IS_VALID_TIMESTAMP(result))
-		return false;
-	*time = result;
-	return true;
 }
 
 /* A whole number of 32 bits; a number with decimal places is none, also 5.0. */
@@ -93,8 +66,8 @@ option_read(const OptionSpec *spec, const JsonbValue *json, OptionValue *value)
 			if (json->type != jbvString)
 				option_refuse(spec->name, "a string is expected");
 			value->text = pnstrdup(json->val.string.val, json->val.string.len);
-			if (spec->type == OPTION_TIME && !option_time_parse(value->text, &value->time))
-				option_refuse(spec->name, "a finite date and time is expected");
+			if (spec->type == OPTION_TIME && !json_time_from_text(value->text, &value->time))
+				option_refuse(spec->name, "a date and time with a time zone is expected");
 			break;
 	}
 	value->given = true;

@@ -16,7 +16,7 @@ typedef enum OptionType
 	OPTION_BOOL,				/* true, false */
 	OPTION_INT,					/* a whole number of 32 bits */
 	OPTION_TEXT,				/* a string */
-	OPTION_TIME					/* a string with a finite timestamp */
+	OPTION_TIME					/* a string: ISO 8601 date, time and zone */
 } OptionType;
 
 typedef struct OptionSpec
@@ -45,8 +45,5 @@ extern void options_read(Jsonb *options, const OptionSpec *specs, int count,
 
 /* Raise OPTION_INVALID for a member whose value is of the right type but not allowed. */
 extern void option_refuse(const char *name, const char *problem) pg_attribute_noreturn();
-
-/* Text as timestamptz_in() reads it, finite; false instead of an error. */
-extern bool option_time_parse(const char *text, TimestampTz *time);
 
 #endif							/* FAILSAFE_BASE_OPTIONS_H */
