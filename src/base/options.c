@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -116,4 +117,16 @@ options_read(Jsonb *options, const OptionSpec *specs, int count, OptionValue *va
 			option_read(&specs[current], &json, &values[current]);
 		}
 	}
+}
+
+PG_FUNCTION_INFO_V1(failsafe_options_none);
+
+/* _options_none(options jsonb): raises for any member */
+Datum
+failsafe_options_none(PG_FUNCTION_ARGS)
+{
+	Assert(PG_NARGS() == 1);
+	if (!PG_ARGISNULL(0))
+		options_read(PG_GETARG_JSONB_P(0), NULL, 0, NULL);
+	PG_RETURN_VOID();
 }
