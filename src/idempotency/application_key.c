@@ -236,7 +236,7 @@ key_agrees_with_snapshot(RowTable *table, const ApplicationKey *name, bool found
 	key_scan(table, name, GetTransactionSnapshot());
 	slot = row_scan_next(table);
 	agrees = slot == NULL ? !found : found && ItemPointerEquals(&slot->tts_tid, &tid);
-	row_scan_end(table);
+	row_scan_end_keep(table);
 	return agrees;
 }
 
@@ -261,7 +261,7 @@ key_probe(RowTable *table, const ApplicationKey *name, TransactionId *holder,
 		*holder = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
 		*tid = slot->tts_tid;
 	}
-	row_scan_end(table);
+	row_scan_end_keep(table);
 	return slot != NULL;
 }
 
