@@ -2,13 +2,11 @@
 
 CREATE FUNCTION failsafe._guard() RETURNS trigger
 LANGUAGE C VOLATILE
-SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'failsafe_guard';
 COMMENT ON FUNCTION failsafe._guard() IS 'refuses UPDATE, DELETE and TRUNCATE by SQL';
 
 CREATE FUNCTION failsafe._drop_guard() RETURNS event_trigger
 LANGUAGE C VOLATILE
-SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'failsafe_drop_guard';
 COMMENT ON FUNCTION failsafe._drop_guard() IS 'refuses to drop a ledger that holds rows, and to alter its objects by hand';
 

@@ -26,6 +26,5 @@ COMMENT ON COLUMN failsafe.stat_commands.histogram IS 'number of commands that t
 
 CREATE FUNCTION failsafe.stat_commands_reset() RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'failsafe_stat_commands_reset';
 COMMENT ON FUNCTION failsafe.stat_commands_reset() IS 'sets the counters of stat_commands to zero';
