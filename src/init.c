@@ -16,7 +16,7 @@
 #include "base/stats.h"
 #include "base/tenant.h"
 #include "base/version.h"
-#include "outbox/outbox.h"
+#include "ledger/account.h"
 
 PG_MODULE_MAGIC_COMPAT("pg_failsafe", FAILSAFE_VERSION);
 
@@ -34,5 +34,5 @@ _PG_init(void)
 	actor_init();
 	guard_init();
 	stats_init();
-	outbox_init();
+	account_init();
 }
