@@ -10,7 +10,7 @@
  *	G2	The guard is open only inside retention's own statement.
  *	G3	The event trigger reads the parse tree: other extensions, schemas and
  *		tables are none of its business.
- *	G4	Scripts of the extension itself are let through.
+ *	G4	Scripts of the extension itself and pg_upgrade are let through.
  *
  * Lock order: to see whether the ledger holds rows, ShareLock on the journal,
  * before the DROP takes its own stronger lock; running commands end first.
@@ -28,6 +28,7 @@
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "replication/logicalworker.h"
 #include "utils/acl.h"
@@ -315,8 +316,9 @@ alters_ledger(Node *statement)
 		case T_AlterObjectSchemaStmt:
 			return relation_is_ours(((AlterObjectSchemaStmt *) statement)->relation);
 		case T_AlterExtensionContentsStmt:
-			return strcmp(((AlterExtensionContentsStmt *) statement)->extname,
-						  EXTENSION_NAME) == 0;
+			return ((AlterExtensionContentsStmt *) statement)->action < 0 &&
+				strcmp(((AlterExtensionContentsStmt *) statement)->extname,
+					   EXTENSION_NAME) == 0;
 		case T_RenameStmt:
 			return rename_touches_ours((RenameStmt *) statement);
 		case T_DropStmt:
@@ -346,7 +348,7 @@ failsafe_drop_guard(PG_FUNCTION_ARGS)
 				 errmsg("failsafe._drop_guard() can be called as an event trigger only")));
 	statement = trigger->parsetree;
 	Assert(statement != NULL);
-	if (setting_allow_drop || creating_extension)
+	if (setting_allow_drop || creating_extension || IsBinaryUpgrade)
 		return PointerGetDatum(NULL);
 	if (drops_ledger(statement))
 	{
