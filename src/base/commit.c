@@ -491,3 +491,12 @@ failsafe_released_early(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(last_released_early);
 }
+
+PG_FUNCTION_INFO_V1(failsafe_wait_durable_all);
+
+Datum
+failsafe_wait_durable_all(PG_FUNCTION_ARGS)
+{
+	commit_wait_durable_all();
+	PG_RETURN_VOID();
+}
