@@ -38,6 +38,7 @@
 #include "access/xlog_internal.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
@@ -77,6 +78,7 @@ static bool loaded_inside = false;
 static bool release_decided = false;	/* PRE_COMMIT until COMMIT or ABORT */
 static bool wait_due = false;	/* COMMIT until the locks are gone */
 static int	saved_synchronous_commit;
+static bool last_released_early = false;	/* for tests and for doctor() */
 
 static CommitHook commit_hooks[HOOKS_MAX];
 static int	commit_hook_count = 0;
@@ -263,6 +265,8 @@ commit_transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			wait_due = release_decided;
+			if (transaction.wrote)
+				last_released_early = release_decided;
 			release_restore();
 			transaction_finish(true);
 			break;
@@ -483,4 +487,22 @@ commit_wait_durable_all(void)
 	XLogFlush(lsn);
 	if (standby_requested())
 		standby_wait(standby_mode(), lsn);
+}
+
+PG_FUNCTION_INFO_V1(failsafe_released_early);
+
+/* Did the last transaction of this session in which we wrote drop its locks early? */
+Datum
+failsafe_released_early(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(last_released_early);
+}
+
+PG_FUNCTION_INFO_V1(failsafe_wait_durable_all);
+
+Datum
+failsafe_wait_durable_all(PG_FUNCTION_ARGS)
+{
+	commit_wait_durable_all();
+	PG_RETURN_VOID();
 }

@@ -229,6 +229,10 @@ FAILSAFE_ERROR(DROP_REFUSED, "SF061", "DROP_REFUSED", FAILSAFE_KIND_FAILURE, fal
 			   "the extension still holds a ledger",
 			   "DROP EXTENSION, DROP SCHEMA and DROP OWNED would destroy the books.",
 			   "Dump the database first; then set failsafe.allow_drop = on in this session.")
+FAILSAFE_ERROR(SCHEMA_PROTECTED, "SF06A", "SCHEMA_PROTECTED", FAILSAFE_KIND_FAILURE, false, 403,
+			   "pg_failsafe objects cannot be altered by hand",
+			   "The C code relies on the columns, indexes, triggers and sequences that the extension made. Storage parameters, statistics, tablespace and owner may be changed, and indexes added.",
+			   "Leave the object as it is; a superuser who knows better can set failsafe.allow_drop = on in this session.")
 FAILSAFE_ERROR(PREPARE_REFUSED, "SF062", "PREPARE_REFUSED", FAILSAFE_KIND_FAILURE, false, 409,
 			   "PREPARE TRANSACTION is refused after a pg_failsafe command",
 			   "A prepared transaction holds keys and account locks until somebody resolves it.",

@@ -222,17 +222,30 @@ error_message(FailsafeCode code, const char *subject)
 	return psprintf("%s: %s", info->message, subject);
 }
 
+/* The shortest detail there is: every refusal has one. */
+static const char *
+error_detail_plain(FailsafeCode code)
+{
+	StringInfoData detail;
+
+	error_detail_begin(&detail, code);
+	error_detail_end(&detail);
+	return detail.data;
+}
+
 void
 error_raise(FailsafeCode code, const char *subject, const char *detail_json)
 {
 	const FailsafeErrorInfo *info = error_info(code);
 
 	Assert(code != FAILSAFE_OK);
+	if (detail_json == NULL)
+		detail_json = error_detail_plain(code);
 	ereport(ERROR,
 			(errcode(error_sqlstate(info->sqlstate)),
 			 errmsg_internal("%s", error_message(code, subject)),
-			 detail_json != NULL ? errdetail_internal("%s", detail_json) : 0,
-			 detail_json != NULL ? errdetail_log("%s", error_detail_mask(detail_json)) : 0,
+			 errdetail_internal("%s", detail_json),
+			 errdetail_log("%s", error_detail_mask(detail_json)),
 			 errhint("%s", info->action),
 			 errhidestmt(true),
 			 errhidecontext(true)));
@@ -258,10 +271,12 @@ error_log(FailsafeCode code, const char *subject, const char *detail_json)
 	Assert(code != FAILSAFE_OK);
 	if (!setting_log_refusals)
 		return;
+	if (detail_json == NULL)
+		detail_json = error_detail_plain(code);
 	ereport(LOG_SERVER_ONLY,
 			(errcode(error_sqlstate(info->sqlstate)),
 			 errmsg_internal("%s", error_message(code, subject)),
-			 detail_json != NULL ? errdetail_log("%s", error_detail_mask(detail_json)) : 0,
+			 errdetail_log("%s", error_detail_mask(detail_json)),
 			 errhidestmt(true),
 			 errhidecontext(true)));
 }

@@ -50,10 +50,11 @@ extern const FailsafeErrorInfo *error_info(FailsafeCode code);
 extern FailsafeCode error_from_name(const char *name);
 
 /*
- * Raise a code as ERROR.  detail_json is one compact JSON object (or NULL) and
- * becomes DETAIL as it is; in the server's log its keys are masked.  The message
- * is the catalogue's, followed by ": subject" when subject is not NULL; a subject
- * must not be a key, because messages are logged as they are.  Never returns.
+ * Raise a code as ERROR.  detail_json is one compact JSON object (NULL: code and
+ * retryable alone) and becomes DETAIL as it is; in the server's log its keys are
+ * masked.  The message is the catalogue's, followed by ": subject" when subject
+ * is not NULL; a subject must not be a key, because messages are logged as they
+ * are.  Never returns.
  */
 extern void error_raise(FailsafeCode code, const char *subject,
 						const char *detail_json) pg_attribute_noreturn();

@@ -200,6 +200,14 @@ tenant_current_region(void)
 	return current.has_region ? current.region : NULL;
 }
 
+PG_FUNCTION_INFO_V1(failsafe_tenant_id);
+
+Datum
+failsafe_tenant_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(tenant_current());
+}
+
 /* ---------- tenant_add() ---------- */
 
 static bool

@@ -1,5 +1,10 @@
 -- base: tenants.
 
+CREATE FUNCTION failsafe._tenant_id() RETURNS int4
+LANGUAGE C STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'failsafe_tenant_id';
+COMMENT ON FUNCTION failsafe._tenant_id() IS 'id of the session''s tenant; raises TENANT_UNKNOWN or TENANT_REQUIRED';
+
 CREATE FUNCTION failsafe.tenant_add(
 	tenant text, options jsonb DEFAULT NULL,
 	OUT name text, OUT region text, OUT created bool)
