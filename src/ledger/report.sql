@@ -117,6 +117,20 @@ $body$;
 COMMENT ON FUNCTION failsafe._option_bool(jsonb, text) IS
 'A boolean from the options; false where it is absent.';
 
+CREATE FUNCTION failsafe._option_time(options jsonb, member text)
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+	RETURN (options ->> member)::timestamptz;
+EXCEPTION WHEN data_exception THEN
+	PERFORM failsafe._raise('OPTION_INVALID', member, 'field', member);
+END
+$body$;
+COMMENT ON FUNCTION failsafe._option_time(jsonb, text) IS
+'A time from the options; NULL where it is absent.';
+
 CREATE FUNCTION failsafe._require(field text, value text) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
