@@ -13,6 +13,7 @@ CREATE TABLE failsafe.account (
 );
 CREATE UNIQUE INDEX account_id ON failsafe.account (id);
 CREATE UNIQUE INDEX account_code ON failsafe.account (tenant_id, code);
+CREATE INDEX account_system ON failsafe.account (id) WHERE kind = 'system';
 CREATE SEQUENCE failsafe.account_id_seq OWNED BY failsafe.account.id;
 
 -- What changes under load.  The index is not unique on purpose: under a held snapshot a
@@ -137,6 +138,7 @@ CREATE TABLE failsafe.checkpoint (
 	account_id int8 NOT NULL,
 	entry_id int8 NOT NULL,
 	entry_count int8 NOT NULL,
+	recorded_from timestamptz NOT NULL,		-- no entry since the checkpoint before is recorded earlier
 	recorded_until timestamptz NOT NULL,	-- no entry up to entry_id is recorded later
 	taken_at timestamptz NOT NULL,
 	posted numeric NOT NULL
