@@ -178,6 +178,7 @@ setup_postgres()
 	[ -n "${PG_CONFIG:-}" ] || copy_postgres
 	if [ "$(id -u)" = 0 ]
 	then
+		id postgres > /dev/null 2>&1 || die "root needs a user postgres, which owns the clusters"
 		chown -R postgres: "$FS_WORK"
 	fi
 	PG_MAJOR=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
