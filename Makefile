@@ -28,7 +28,7 @@ DATA = $(filter-out %/$(EXTENSION_SQL),$(sort $(wildcard sql/updates/*.sql)))
 TESTS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
 REGRESS = $(filter install,$(TESTS)) $(filter-out install,$(TESTS))
 ISOLATION = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
+ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --load-extension=$(EXTENSION)
 
 PG_CPPFLAGS = -I$(srcdir)/src -DFAILSAFE_VERSION="\"$(EXTVERSION)\""
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \

@@ -105,8 +105,8 @@ class Group:
     def stored(self, command, outcome="committed"):
         """A line whose answer is kept: now and then with members that change nothing."""
         if self.random.random() < 0.1:
-            command["trace_id"] = f"trace-{self.number}-{self.next_key}"
-        if self.random.random() < 0.1:
+            command.setdefault("options", {})["trace_id"] = f"trace-{self.number}-{self.next_key}"
+        if self.random.random() < 0.1 and command["command"] != "extend":
             command["metadata"] = {
                 "channel": self.random.choice(["web", "app", "pos"]), "note": "café ☕"}
         text = json.dumps(command, ensure_ascii=False)

@@ -15,6 +15,16 @@
 #include "common/jsonapi.h"
 #include "nodes/execnodes.h"
 
+/* 16: variable-length values got a header of their own. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 18: the mark of a function that does not return comes first. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 16: which indexes an update must touch became a three-valued answer. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes UpdateIndexesCompat;

@@ -11,6 +11,7 @@
 #ifndef FAILSAFE_BASE_ERRORS_H
 #define FAILSAFE_BASE_ERRORS_H
 
+#include "base/compat.h"
 #include "lib/stringinfo.h"
 
 typedef enum FailsafeCode
@@ -56,8 +57,8 @@ extern FailsafeCode error_from_name(const char *name);
  * is not NULL; a subject must not be a key, because messages are logged as they
  * are.  Never returns.
  */
-extern void error_raise(FailsafeCode code, const char *subject,
-						const char *detail_json) pg_attribute_noreturn();
+pg_noreturn extern void error_raise(FailsafeCode code, const char *subject,
+						const char *detail_json);
 
 /*
  * Build DETAIL: error_detail_begin() writes {"code":"NAME","retryable":…, and
@@ -79,8 +80,8 @@ extern void error_log(FailsafeCode code, const char *subject, const char *detail
 extern char *error_key_mask(const char *key);
 
 /* Convenience: raise with only a field and a text that says what is wrong. */
-extern void error_raise_field(FailsafeCode code, const char *field,
-							  const char *value) pg_attribute_noreturn();
+pg_noreturn extern void error_raise_field(FailsafeCode code, const char *field,
+							  const char *value);
 
 /* Called once from _PG_init. */
 extern void errors_init(void);

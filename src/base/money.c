@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "base/money.h"
 #include "utils/builtins.h"
 

@@ -9,13 +9,13 @@
 #
 # Where packages come from is read from this system's apt: the same mirror, the
 # same proxies and access.  A suite of another distribution comes from the
-# mirror that debootstrap knows for it, and its keyring (UBUNTU_KEYRING) is needed.  Mounts and processes live in name spaces
+# mirror that debootstrap knows for it, checked with the keyring that Debian has.  Mounts and processes live in name spaces
 # of their own and vanish with them.
 
 ROOM_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROOM_CACHE=${XDG_CACHE_HOME:-/var/tmp}/pg_failsafe
 ROOM_COPY=
-UBUNTU_KEYRING=${UBUNTU_KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}
+UBUNTU_KEYRING=ubuntu-archive-keyring.gpg
 
 room_die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }
 
@@ -51,6 +51,18 @@ room_sources()
 	[ ! -f /etc/apt/auth.conf ] || cp -a /etc/apt/auth.conf "$etc/"
 }
 
+# Debian has Ubuntu's keyring since trixie: a trixie fetches it.
+room_ubuntu_keyring()
+{
+	[ ! -f "$ROOM_CACHE/$UBUNTU_KEYRING" ] || return 0
+	room_base trixie
+	room_run trixie 'apt-get -qq update &&
+		DEBIAN_FRONTEND=noninteractive apt-get -qq -y install ubuntu-keyring > /dev/null 2>&1' ||
+		room_die "no keyring for Ubuntu"
+	cp -L "$ROOM_COPY/usr/share/keyrings/$UBUNTU_KEYRING" "$ROOM_CACHE/" || room_die "no keyring for Ubuntu"
+	room_remove
+}
+
 room_base()
 {
 	local suite=$1 base=$ROOM_CACHE/base-$1 mirror script=sid
@@ -64,8 +76,8 @@ room_base()
 	then
 		script=gutsy			# all later ones are the same to debootstrap
 		mirror=					# debootstrap knows one
-		[ -f "$UBUNTU_KEYRING" ] || room_die "UBUNTU_KEYRING is missing: $UBUNTU_KEYRING"
-		options+=(--keyring="$UBUNTU_KEYRING")
+		room_ubuntu_keyring
+		options+=(--keyring="$ROOM_CACHE/$UBUNTU_KEYRING")
 	else
 		mirror=$(room_mirror)
 		[ -n "$mirror" ] || room_die "apt here has no Debian mirror"

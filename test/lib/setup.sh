@@ -97,7 +97,12 @@ offered_major()
 
 find_major()
 {
-	[ -n "${PG_MAJOR:-}" ] && return
+	if [ -n "${PG_MAJOR:-}" ]
+	then
+		seq $PG_MAJOR_MIN $PG_MAJOR_MAX | grep -qx "$PG_MAJOR" ||
+			die "PG_MAJOR is $PG_MAJOR, but $PG_MAJOR_MIN to $PG_MAJOR_MAX are supported"
+		return
+	fi
 	PG_MAJOR=$(installed_major)
 	[ -n "$PG_MAJOR" ] && return
 	PG_MAJOR=$(offered_major)
@@ -178,11 +183,14 @@ setup_postgres()
 	[ -n "${PG_CONFIG:-}" ] || copy_postgres
 	if [ "$(id -u)" = 0 ]
 	then
+		id postgres > /dev/null 2>&1 || die "root needs a user postgres, which owns the clusters"
 		chown -R postgres: "$FS_WORK"
 	fi
 	PG_MAJOR=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 	[ "$PG_MAJOR" -ge $PG_MAJOR_MIN ] 2>/dev/null ||
 		die "PostgreSQL $PG_MAJOR_MIN or newer is needed, $PG_CONFIG is $("$PG_CONFIG" --version)"
+	[ -w "$("$PG_CONFIG" --pkglibdir)" ] ||
+		die "$(id -un) may not install into $("$PG_CONFIG" --pkglibdir): unset PG_CONFIG, or run as its owner"
 	PG_BIN=$("$PG_CONFIG" --bindir)
 	PG_PGXS=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")
 	export PG_CONFIG PG_BIN PG_PGXS PG_MAJOR PATH="$PG_BIN:$PATH"
@@ -215,11 +223,8 @@ setup_install()
 	if as_server test -w "$target"
 	then
 		as_server make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install > "$FS_WORK/install.log" 2>&1
-	elif [ -w "$target" ]
-	then
-		make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install > "$FS_WORK/install.log" 2>&1
 	else
-		die "$target is not writable for $(id -un): unset PG_CONFIG, or run as its owner"
+		make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install > "$FS_WORK/install.log" 2>&1
 	fi || { cat "$FS_WORK/install.log"; return 1; }
 }
 
