@@ -234,6 +234,27 @@ account_find_id(int64 id)
 	return account_scan(ACCOUNT_INDEX_ID, 1, &key);
 }
 
+Datum
+account_metadata(int64 id)
+{
+	RowTable   *table = row_open_read(&account_spec);
+	Snapshot	snapshot = snapshot_fresh();
+	ScanKeyData key;
+	TupleTableSlot *slot;
+	Datum		metadata;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	row_scan_begin(table, ACCOUNT_INDEX_ID, snapshot, 1, &key, false);
+	slot = row_scan_next(table);
+	if (slot == NULL)
+		elog(ERROR, "account %lld vanished", (long long) id);
+	metadata = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot->tts_values[ACCOUNT_METADATA]));
+	row_scan_end(table);
+	UnregisterSnapshot(snapshot);
+	row_close(table);
+	return metadata;
+}
+
 bool
 account_code_is_world(const char *code)
 {

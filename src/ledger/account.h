@@ -67,6 +67,9 @@ extern FailsafeCode account_code_validate(const char *code);
 extern Account *account_insert(int32 tenant_id, const char *code, const char *currency,
 							   bool is_system, Datum metadata, bool *created);
 
+/* The metadata given when the account was opened: a jsonb datum. */
+extern Datum account_metadata(int64 id);
+
 extern void account_init(void);
 
 #endif							/* FAILSAFE_LEDGER_ACCOUNT_H */

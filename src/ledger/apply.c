@@ -525,8 +525,8 @@ compare_int64(const void *a, const void *b)
 }
 
 /* One account's due holds, as a segment without commands. */
-static int
-expire_account(int64 account_id)
+int
+ledger_expire_account(int64 account_id)
 {
 	Account    *account = account_find_id(account_id);
 	Balance		balance = {.account = account};
@@ -565,7 +565,7 @@ ledger_expire_due(int max_holds)
 		CHECK_FOR_INTERRUPTS();
 		if (i > 0 && account_ids[i] == account_ids[i - 1])
 			continue;
-		expired += expire_account(account_ids[i]);
+		expired += ledger_expire_account(account_ids[i]);
 	}
 	return expired;
 }

@@ -43,6 +43,9 @@ extern void ledger_apply(LedgerCommand *commands, LedgerOutcome *outcomes, int c
 /* Write the expiry of at most max_holds due holds; returns how many. */
 extern int	ledger_expire_due(int max_holds);
 
+/* The same for one account (of kind wallet), all that are due. */
+extern int	ledger_expire_account(int64 account_id);
+
 /* ---------- inside the room ---------- */
 
 typedef struct Reversal

@@ -90,8 +90,10 @@ static const RowColumn change_columns[CHANGE_COLUMNS] = {
 	{"reason", TEXTOID}
 };
 
+static const char *const change_indexes[] = {"account_change_account"};
+
 static const RowTableSpec change_spec = {
-	"account_change", CHANGE_COLUMNS, change_columns, 0, NULL
+	"account_change", CHANGE_COLUMNS, change_columns, lengthof(change_indexes), change_indexes
 };
 
 /* A stored amount; the table is ours, so anything but a whole number is damage. */
@@ -103,8 +105,7 @@ balance_money(TupleTableSlot *slot, int column)
 	if (money_from_numeric(DatumGetNumeric(slot->tts_values[column]), &minor) != MONEY_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("balance of account %lld has a value that is no whole number",
-						(long long) DatumGetInt64(slot->tts_values[BALANCE_ACCOUNT_ID])),
+				 errmsg("a balance or limit in the ledger is no whole number"),
 				 errhint("Run failsafe.ledger_verify().")));
 	return minor;
 }
@@ -318,6 +319,29 @@ account_change_insert(const Balance *balance, const char *change, const char *re
 		slot->tts_values[CHANGE_REASON] = CStringGetTextDatum(reason);
 	row_slot_store(slot);
 	row_insert(table, 1);
+	row_close(table);
+}
+
+void
+account_change_read_opened(Balance *balance)
+{
+	RowTable   *table = row_open_read(&change_spec);
+	Snapshot	snapshot = snapshot_fresh();
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(balance->account->id));
+	row_scan_begin(table, 0, snapshot, 1, &key, false);
+	slot = row_scan_next(table);	/* ids grow, so the first change is the opening */
+	if (slot == NULL)
+		elog(ERROR, "account \"%s\" has no opening", balance->account->code);
+	balance->has_floor = !slot->tts_isnull[CHANGE_FLOOR];
+	balance->floor_minor = balance->has_floor ? balance_money(slot, CHANGE_FLOOR) : 0;
+	balance->has_ceiling = !slot->tts_isnull[CHANGE_CEILING];
+	balance->ceiling_minor = balance->has_ceiling ? balance_money(slot, CHANGE_CEILING) : 0;
+	row_scan_end(table);
+	UnregisterSnapshot(snapshot);
 	row_close(table);
 }
 

@@ -62,6 +62,9 @@ extern void balance_write_system(Balance *balance);
 extern void account_change_insert(const Balance *balance, const char *change,
 								  const char *reason);
 
+/* The limits with which the account was opened. */
+extern void account_change_read_opened(Balance *balance);
+
 /* Read without a lock; false when the account has no visible balance. */
 extern bool balance_read(Account *account, Balance *balance);
 
