@@ -38,6 +38,7 @@
 #include "base/currency.h"
 #include "base/errors.h"
 #include "base/money.h"
+#include "base/version.h"
 
 #define COLUMN_CODE			1
 #define COLUMN_EXPONENT		2
@@ -219,6 +220,7 @@ failsafe_currency_add(PG_FUNCTION_ARGS)
 	int			exponent;
 	int			found;
 
+	version_check();
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		error_raise_field(FAILSAFE_VALUE_REQUIRED, PG_ARGISNULL(0) ? "code" : "exponent", NULL);
 	code = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -253,8 +255,18 @@ required_exponent(text *currency)
 	char	   *code = text_to_cstring(currency);
 	int			exponent;
 
+	version_check();
 	if (!currency_exponent(code, &exponent))
-		error_raise_field(FAILSAFE_CURRENCY_UNKNOWN, "currency", code);
+	{
+		StringInfoData detail;
+
+		error_detail_begin(&detail, FAILSAFE_CURRENCY_UNKNOWN);
+		error_detail_text(&detail, "field", "currency");
+		error_detail_text(&detail, "currency", code);
+		error_detail_end(&detail);
+		error_raise(FAILSAFE_CURRENCY_UNKNOWN, NULL, detail.data);
+	}
+	Assert(exponent >= 0 && exponent <= CURRENCY_EXPONENT_MAX);
 	return exponent;
 }
 

@@ -148,10 +148,7 @@ typedef struct LedgerOutcome
 	const char *detail;			/* JSON object for DETAIL, declined and refused */
 } LedgerOutcome;
 
-/*
- * The JSON body of an outcome (contract 7), byte-stable per key.  exponent is
- * the currency's (kept for amounts; bodies have none today).
- */
+/* The JSON body of an outcome (contract 7), byte-stable per key. */
 extern char *outcome_body(LedgerCommandType type, const LedgerOutcome *outcome);
 
 #endif							/* FAILSAFE_LEDGER_COMMAND_H */
