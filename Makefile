@@ -34,6 +34,9 @@ PG_CPPFLAGS = -I$(srcdir)/src -DFAILSAFE_VERSION="\"$(EXTVERSION)\""
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -MMD -MP
 
+# Before 16 every symbol of a library is global: ours must not meet another's.
+SHLIB_LINK += -Wl,-Bsymbolic
+
 ifdef ASSERT
 PG_CPPFLAGS += -DUSE_ASSERT_CHECKING
 endif

@@ -49,21 +49,10 @@ typedef struct StandardError
 } StandardError;
 
 static const StandardError standard_errors[] = {
-	{"25006", "READ_ONLY_SQL_TRANSACTION", 503,
-		"The transaction is read-only, or the server is a standby. A command is refused there even if it would replay.",
-	"Repeat the call in a read-write transaction on the primary."},
-	{"40001", "SERIALIZATION_FAILURE", 409,
-		"Under REPEATABLE READ or SERIALIZABLE, another transaction changed or made what this one could not see.",
-	"Repeat the whole transaction with the same keys."},
-	{"40P01", "DEADLOCK_DETECTED", 409,
-		"Transactions that take several accounts or keys in separate statements waited for each other.",
-	"Repeat the whole transaction with the same keys."},
-	{"55P03", "LOCK_NOT_AVAILABLE", 503,
-		"A key or an account was in use by another transaction for longer than failsafe.key_wait or failsafe.lock_wait.",
-	"Repeat the call with the same key."},
-	{"57014", "QUERY_CANCELED", 504,
-		"The statement was canceled or ran into statement_timeout.",
-	"Repeat the call with the same key; it replays what was committed."},
+#define FAILSAFE_STANDARD_ERROR(sqlstate, name, http, meaning, action) \
+	{sqlstate, name, http, meaning, action},
+#include "base/error_standard.h"
+#undef FAILSAFE_STANDARD_ERROR
 };
 
 static const char *const kind_names[] = {
