@@ -39,10 +39,10 @@ SELECT coalesce(bool_or(pg_has_role(caller.name, privileged.oid, 'USAGE')), fals
 FROM (SELECT CASE current_setting('role') WHEN 'none' THEN SESSION_USER::text
 				  ELSE current_setting('role') END::name AS name) AS caller,
 	 pg_roles AS privileged
-WHERE privileged.rolname IN ('failsafe_operator', 'failsafe_admin')
+WHERE privileged.rolname = 'failsafe_operator'
 $body$;
 COMMENT ON FUNCTION failsafe._is_operator() IS
-'Does the caller act as a member of failsafe_operator or failsafe_admin, or as a superuser?';
+'Does the caller act as a member of failsafe_operator, or as a superuser?';
 
 CREATE FUNCTION failsafe._report_tenants() RETURNS int4[]
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER
