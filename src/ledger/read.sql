@@ -412,8 +412,9 @@ BEGIN
 	SELECT h.id INTO found_id
 	FROM failsafe.hold AS h
 	WHERE h.tenant_id = ANY (tenants)
-	  AND h.id = (SELECT j.hold_id FROM failsafe.journal AS j
-				  WHERE j.id = failsafe._transaction_find(designator, tenants));
+	  AND h.id = CASE WHEN starts_with(designator, 'h_') THEN failsafe._id_number('h', designator)
+					  ELSE (SELECT j.hold_id FROM failsafe.journal AS j
+							WHERE j.id = failsafe._transaction_find(designator, tenants)) END;
 	IF found_id IS NULL THEN
 		PERFORM failsafe._raise('HOLD_UNKNOWN', NULL, 'hold', designator);
 	END IF;

@@ -16,6 +16,7 @@
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/xid8.h"
 
 #include "base/errors.h"
@@ -23,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(failsafe_report_raise);
 PG_FUNCTION_INFO_V1(failsafe_event_type_enabled);
+PG_FUNCTION_INFO_V1(failsafe_event_retention);
 PG_FUNCTION_INFO_V1(failsafe_next_xid);
 
 /* A text argument as a C string; NULL stays NULL. */
@@ -60,6 +62,16 @@ Datum
 failsafe_event_type_enabled(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(settings_event_type_enabled(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}
+
+/* _event_retention(): the setting as an interval. */
+Datum
+failsafe_event_retention(PG_FUNCTION_ARGS)
+{
+	Interval   *retention = palloc0(sizeof(Interval));
+
+	retention->time = (int64) setting_event_retention_s * USECS_PER_SEC;
+	PG_RETURN_INTERVAL_P(retention);
 }
 
 /*

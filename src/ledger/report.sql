@@ -16,6 +16,13 @@ AS 'MODULE_PATHNAME', 'failsafe_event_type_enabled';
 COMMENT ON FUNCTION failsafe._event_type_enabled(text) IS
 'Does failsafe.event_types let this type through now?';
 
+-- Settings exist in a session once the library is loaded, so they are asked from C.
+CREATE FUNCTION failsafe._event_retention() RETURNS interval
+LANGUAGE C STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'failsafe_event_retention';
+COMMENT ON FUNCTION failsafe._event_retention() IS
+'How long events are kept: failsafe.event_retention.';
+
 CREATE FUNCTION failsafe._next_xid() RETURNS xid8
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'failsafe_next_xid';
@@ -32,10 +39,10 @@ SELECT coalesce(bool_or(pg_has_role(caller.name, privileged.oid, 'USAGE')), fals
 FROM (SELECT CASE current_setting('role') WHEN 'none' THEN SESSION_USER::text
 				  ELSE current_setting('role') END::name AS name) AS caller,
 	 pg_roles AS privileged
-WHERE privileged.rolname IN ('failsafe_operator', 'failsafe_admin')
+WHERE privileged.rolname = 'failsafe_operator'
 $body$;
 COMMENT ON FUNCTION failsafe._is_operator() IS
-'Does the caller act as a member of failsafe_operator or failsafe_admin, or as a superuser?';
+'Does the caller act as a member of failsafe_operator, or as a superuser?';
 
 CREATE FUNCTION failsafe._report_tenants() RETURNS int4[]
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER
@@ -51,7 +58,7 @@ $body$;
 COMMENT ON FUNCTION failsafe._report_tenants() IS
 'The tenants that the caller may see: the session''s own, for operators all.';
 
-CREATE FUNCTION failsafe._options_check(options jsonb, VARIADIC known text[])
+CREATE FUNCTION failsafe._options_check(options jsonb, VARIADIC known text[] DEFAULT '{}')
 RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -196,12 +203,11 @@ WHERE j.tenant_id = ANY (tenants)
 		   AND e.id = (SELECT number - (number + 1) % 2
 					   FROM failsafe._id_number('e', designator) AS number)
 		 LIMIT 1)
-	WHEN starts_with(designator, 'h_') THEN failsafe._id_number('h', designator)
 	ELSE failsafe._id_number('t', designator)
 	END
 $body$;
 COMMENT ON FUNCTION failsafe._transaction_find(text, int4[]) IS
-'The journal id behind t_..., e_..., h_... or key:..., NULL when there is none in these tenants.';
+'The journal id behind t_..., e_... or key:..., NULL when there is none in these tenants.';
 
 CREATE FUNCTION failsafe._actor_label(actor_id int8) RETURNS text
 LANGUAGE sql STABLE PARALLEL UNSAFE

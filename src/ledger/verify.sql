@@ -364,7 +364,7 @@ FROM expected AS x
 JOIN kept ON kept.event_type = x.event_type
 LEFT JOIN failsafe.outbox AS o ON o.journal_id = x.id
 WHERE o.seq IS NULL AND x.id >= coalesce(kept.first_id, 0)
-  AND x.recorded_at > clock_timestamp() - current_setting('failsafe.event_retention')::interval
+  AND x.recorded_at > clock_timestamp() - failsafe._event_retention()
 UNION ALL
 SELECT 'event_transaction', o.event_id::text,
 	   CASE WHEN x.id IS NULL THEN format('t_%s does not exist', o.journal_id)

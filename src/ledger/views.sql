@@ -2,9 +2,12 @@
 -- cannot wait: with early lock release a row may be seen a moment before it is flushed.
 
 CREATE VIEW failsafe.accounts WITH (security_barrier) AS
-SELECT t.name AS tenant, a.code, a.currency, a.kind, b.status, b.posted,
-	   b.held - due.held AS held, b.posted - b.held + due.held - b.floor AS available,
-	   b.floor, b.ceiling, b.version, a.created_at, b.recorded_at AS latest_entry_at, a.metadata
+SELECT t.name AS tenant, a.code, a.currency, a.kind, b.status,
+	   CASE a.kind WHEN 'wallet' THEN b.posted END AS posted, b.held - due.held AS held,
+	   CASE a.kind WHEN 'wallet' THEN b.posted - b.held + due.held - b.floor END AS available,
+	   b.floor, b.ceiling, CASE a.kind WHEN 'wallet' THEN b.version END AS version,
+	   a.created_at, CASE WHEN b.version > 0 THEN b.recorded_at END AS latest_entry_at,
+	   a.metadata
 FROM failsafe.account AS a
 JOIN failsafe.tenant AS t ON t.id = a.tenant_id
 LEFT JOIN failsafe.balance AS b ON b.account_id = a.id
@@ -15,7 +18,7 @@ LEFT JOIN LATERAL (
 	  AND h.status = 'open' AND h.expires_at <= clock_timestamp()) AS due ON true
 WHERE a.tenant_id = ANY ((SELECT failsafe._report_tenants())::int4[]);
 COMMENT ON VIEW failsafe.accounts IS
-'The accounts with their balances, in minor units. posted, held, available and version are NULL for system accounts: use account_balance().';
+'The accounts with their balances, in minor units. posted, available and version are NULL for system accounts: use account_balance().';
 COMMENT ON COLUMN failsafe.accounts.held IS 'sum of the rest of open, unexpired holds';
 COMMENT ON COLUMN failsafe.accounts.available IS 'posted - held - floor; NULL without a floor';
 COMMENT ON COLUMN failsafe.accounts.version IS 'number of the account''s entries';
