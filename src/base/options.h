@@ -44,6 +44,6 @@ extern void options_read(Jsonb *options, const OptionSpec *specs, int count,
 						 OptionValue *values);
 
 /* Raise OPTION_INVALID for a member whose value is of the right type but not allowed. */
-extern void option_refuse(const char *name, const char *problem) pg_attribute_noreturn();
+pg_noreturn extern void option_refuse(const char *name, const char *problem);
 
 #endif							/* FAILSAFE_BASE_OPTIONS_H */

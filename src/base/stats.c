@@ -268,7 +268,8 @@ stats_put(ReturnSetInfo *result, const StatsSum *sum)
 	Assert(sum->key > 0 && sum->count > 0);
 	Assert(code < FAILSAFE_CODE_COUNT);
 	values[0] = CStringGetTextDatum(command_names[number % STATS_COMMAND_COUNT]);
-	values[1] = CStringGetTextDatum(outcome_names[number / STATS_COMMAND_COUNT % STATS_OUTCOME_COUNT]);
+	values[1] = CStringGetTextDatum(outcome_names[number / STATS_COMMAND_COUNT
+												  % STATS_OUTCOME_COUNT]);
 	nulls[2] = code == FAILSAFE_OK;
 	values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(error_info(code)->name);
 	values[3] = Int64GetDatum((int64) sum->count);

@@ -441,7 +441,10 @@ key_claim_or_read(RowTable *table, const ApplicationKey *name, Jsonb *request,
 
 PG_FUNCTION_INFO_V1(failsafe_idempotency_claim);
 
-/* idempotency_claim(key text, request jsonb, scope text, options jsonb) -> state, response, claimed_at */
+/*
+ * idempotency_claim(key text, request jsonb, scope text, options jsonb)
+ *		-> state, response, claimed_at
+ */
 Datum
 failsafe_idempotency_claim(PG_FUNCTION_ARGS)
 {

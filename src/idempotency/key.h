@@ -62,7 +62,8 @@ extern bool key_in_progress(int32 tenant_id, const char *key);
 /* A fingerprint is SHA-256 over length-prefixed, typed fields, in a fixed order. */
 typedef struct Fingerprint Fingerprint;
 extern Fingerprint *fingerprint_begin(int16 version);
-extern void fingerprint_text(Fingerprint *fingerprint, const char *value);	/* NULL differs from "" */
+/* NULL differs from "". */
+extern void fingerprint_text(Fingerprint *fingerprint, const char *value);
 extern void fingerprint_int64(Fingerprint *fingerprint, int64 value);
 extern void fingerprint_money(Fingerprint *fingerprint, bool given, int128 minor);
 extern void fingerprint_end(Fingerprint *fingerprint, uint8 digest[FINGERPRINT_BYTES]);

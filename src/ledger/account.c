@@ -179,7 +179,8 @@ account_read(TupleTableSlot *slot)
 		return account;
 	account_code_key(&key, account->tenant_id, account->code);
 	((AccountByCode *) hash_search(accounts_by_code, &key, HASH_ENTER, &found))->account = account;
-	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER, &found))->account = account;
+	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER,
+								 &found))->account = account;
 	Assert(account->id > 0 && account->code[0] != '\0');
 	return account;
 }

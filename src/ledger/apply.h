@@ -158,8 +158,8 @@ extern char *outcome_detail_mismatch(const Segment *segment, const Work *work,
 extern char *outcome_detail_index(const char *detail, int index);
 
 /* Raise a declined or refused outcome as its error. */
-extern void outcome_raise(const LedgerCommand *command, const LedgerOutcome *outcome)
-			pg_attribute_noreturn();
+pg_noreturn extern void outcome_raise(const LedgerCommand *command,
+									  const LedgerOutcome *outcome);
 
 /* event.c: the outbox events of the segment, numbers already drawn. */
 extern void segment_events(Segment *segment, const JournalRow *expiries);

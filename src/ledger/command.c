@@ -93,8 +93,9 @@ member_from_jsonb(JsonMember *member, const char *name, const JsonbValue *value)
 			break;
 		case jbvNumeric:
 			member->kind = JSON_MEMBER_NUMBER;
-			member->text = DatumGetCString(DirectFunctionCall1(numeric_out,
-															   NumericGetDatum(value->val.numeric)));
+			member->text =
+				DatumGetCString(DirectFunctionCall1(numeric_out,
+													NumericGetDatum(value->val.numeric)));
 			break;
 		default:
 			Assert(value->type == jbvBinary);

@@ -188,7 +188,8 @@ set_int64_array(TupleTableSlot *slot, int column, const int64 *values, int count
 	for (int i = 0; i < count; i++)
 		datums[i] = Int64GetDatum(values[i]);
 	slot->tts_values[column] =
-		PointerGetDatum(construct_array(datums, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		PointerGetDatum(construct_array(datums, count, INT8OID, 8, FLOAT8PASSBYVAL,
+										TYPALIGN_DOUBLE));
 }
 
 static int64

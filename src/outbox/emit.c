@@ -88,7 +88,10 @@ check_order_key(const char *order_key)
 		event_refuse("order_key", "expected are 1 to 255 bytes without control characters");
 }
 
-/* The text of the payload; refuses what is no object, too large, or names the envelope's members. */
+/*
+ * The text of the payload; refuses what is no object, too large, or names the
+ * envelope's members.
+ */
 static const char *
 check_payload(Jsonb *payload, int *length)
 {
@@ -270,7 +273,10 @@ emit_write(OutboxEvent *event, bool ordered)
 
 PG_FUNCTION_INFO_V1(failsafe_outbox_emit);
 
-/* outbox_emit(event_type text, order_key text, payload jsonb, headers jsonb, options jsonb) -> uuid */
+/*
+ * outbox_emit(event_type text, order_key text, payload jsonb, headers jsonb,
+ *		options jsonb) -> uuid
+ */
 Datum
 failsafe_outbox_emit(PG_FUNCTION_ARGS)
 {
