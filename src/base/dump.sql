@@ -14,6 +14,9 @@ BEGIN
 		FROM pg_catalog.pg_class AS c
 		WHERE c.relnamespace = 'failsafe'::pg_catalog.regnamespace
 			AND c.relkind IN ('r', 'S')
+			AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+						WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+							AND d.objid = c.oid AND d.deptype = 'e')
 		ORDER BY c.relname
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(

@@ -8,6 +8,7 @@
 #ifndef FAILSAFE_BASE_OPTIONS_H
 #define FAILSAFE_BASE_OPTIONS_H
 
+#include "base/compat.h"
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 

@@ -123,9 +123,7 @@ row_from_work(JournalRow *row, const Segment *segment, const Work *work)
 static void
 row_from_expiry(JournalRow *row, Segment *segment, const Hold *hold)
 {
-	const Balance *balance = segment_balance(segment, account_find_id(hold->account_id));
-
-	Assert(hold->status == HOLD_EXPIRED && balance != NULL);
+	Assert(hold->status == HOLD_EXPIRED && hold_rest(hold) == 0);
 	memset(row, 0, sizeof(*row));
 	row->id = row_sequence_next("journal_id_seq");
 	row->tenant_id = hold->tenant_id;
