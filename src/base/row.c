@@ -49,6 +49,7 @@
 
 #define SCHEMA_NAME			"failsafe"
 #define HINT_STEPS_MAX		256
+#define PRUNE_BELOW_BYTES	(BLCKSZ / 5)
 
 typedef struct RowIndex
 {
@@ -560,20 +561,32 @@ row_scan_end_keep(RowTable *table)
 	table->scan = NULL;
 }
 
+/*
+ * Index scans prune the pages they come by, a fetch by tid does not: without this
+ * the dead versions of a busy row would fill its page, and every update would go
+ * to another one.  Waiting until the page is nearly full saves WAL: one prune
+ * record for some twenty updates.
+ */
+static void
+row_prune(RowTable *table, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(table->relation, block);
+	Page		page = BufferGetPage(buffer);
+
+	if (PageIsFull(page) || PageGetHeapFreeSpace(page) < PRUNE_BELOW_BYTES)
+		heap_page_prune_opt(table->relation, buffer);
+	ReleaseBuffer(buffer);
+}
+
 /* The first version in a chain of updates that the snapshot sees, from a hint. */
-bool
-row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
-			   int key_column, int64 key)
+static bool
+row_follow(RowTable *table, ItemPointer hint, Snapshot snapshot,
+		   int key_column, int64 key)
 {
 	TupleTableSlot *slot = row_scan_slot(table);
 	ItemPointerData tid = *hint;
 	TransactionId expected_xmin = InvalidTransactionId;
 
-	Assert(table->is_open && table->scan == NULL);
-	Assert(key_column >= 1 && key_column <= table->spec->column_count);
-	if (!ItemPointerIsValid(hint) ||
-		ItemPointerGetBlockNumber(hint) >= RelationGetNumberOfBlocks(table->relation))
-		return false;
 	for (int step = 0; step < HINT_STEPS_MAX; step++)
 	{
 		HeapTupleHeader header;
@@ -600,6 +613,19 @@ row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
 		tid = header->t_ctid;
 	}
 	return false;
+}
+
+bool
+row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
+			   int key_column, int64 key)
+{
+	Assert(table->is_open && table->scan == NULL);
+	Assert(key_column >= 1 && key_column <= table->spec->column_count);
+	if (!ItemPointerIsValid(hint) ||
+		ItemPointerGetBlockNumber(hint) >= RelationGetNumberOfBlocks(table->relation))
+		return false;
+	row_prune(table, ItemPointerGetBlockNumber(hint));
+	return row_follow(table, hint, snapshot, key_column, key);
 }
 
 TupleTableSlot *
@@ -673,8 +699,8 @@ row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot, int lock_timeout_m
 	return false;
 }
 
-void
-row_update(RowTable *table, ItemPointer tid)
+static TM_Result
+row_update_version(RowTable *table, ItemPointer tid, bool wait)
 {
 	TupleTableSlot *slot = table->slots[0];
 	ItemPointerData target = *tid;
@@ -686,18 +712,32 @@ row_update(RowTable *table, ItemPointer tid)
 	Assert(table->is_open && table->slot_count > 0 && !TTS_EMPTY(slot));
 	result = table_tuple_update_compat(table->relation, &target, slot,
 									   GetCurrentCommandId(true), InvalidSnapshot,
-									   InvalidSnapshot, true, &failure, &lock_mode,
+									   InvalidSnapshot, wait, &failure, &lock_mode,
 									   &update_indexes);
-	/* the row is locked by us; anything but TM_Ok is a broken promise [W4] */
-	if (result != TM_Ok)
-		elog(ERROR, "unexpected result %d of updating a locked row of \"%s\"",
-			 (int) result, RelationGetRelationName(table->relation));
-	if (update_indexes_none_compat(update_indexes))
-		return;
+	if (result != TM_Ok || update_indexes_none_compat(update_indexes))
+		return result;
 	for (int j = 0; j < table->index_count; j++)
 		row_index_insert(table, &table->indexes[j], slot,
 						 update_indexes_summarizing_compat(update_indexes));
 	ResetPerTupleExprContext(table->estate);
+	return TM_Ok;
+}
+
+void
+row_update(RowTable *table, ItemPointer tid)
+{
+	TM_Result	result = row_update_version(table, tid, true);
+
+	/* the row is locked by us; anything but TM_Ok is a broken promise [W4] */
+	if (result != TM_Ok)
+		elog(ERROR, "unexpected result %d of updating a locked row of \"%s\"",
+			 (int) result, RelationGetRelationName(table->relation));
+}
+
+bool
+row_try_update(RowTable *table, ItemPointer tid)
+{
+	return row_update_version(table, tid, false) == TM_Ok;
 }
 
 void

@@ -9,8 +9,9 @@
  *	W2	Every index of the table is maintained, also one that a user added.
  *	W3	A table that is not as the extension made it (columns, triggers,
  *		constraints, row security) is refused with SCHEMA_ALTERED.
- *	W4	Updates lock first (row_lock) and then update the version they locked;
- *		conflicts surface as 40001, 40P01 or 55P03, never as XX000 [I11].
+ *	W4	Updates lock first (row_lock) and then update the version they locked, or
+ *		replace a version only if it is still current (row_try_update); conflicts
+ *		surface as 40001, 40P01 or 55P03, never as XX000 [I11].
  *
  * Access rights are not checked here: the SQL functions are the gate, and they
  * are granted by the one matrix.
@@ -100,6 +101,12 @@ extern bool row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot,
 
 /* Replace the locked version by slot 0 of row_slot(); the slot gets the new tid. */
 extern void row_update(RowTable *table, ItemPointer tid);
+
+/*
+ * Replace a version that is not locked, if it still is the current one and nobody
+ * holds it; false otherwise, without waiting and with nothing changed.
+ */
+extern bool row_try_update(RowTable *table, ItemPointer tid);
 
 /* Delete the locked version. */
 extern void row_delete(RowTable *table, ItemPointer tid);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -29,6 +30,9 @@
 #include "base/settings.h"
 #include "ledger/balance.h"
 #include "ledger/snapshot.h"
+
+/* After a lost race this backend locks the account for so many postings. */
+#define BALANCE_CONTENTION	32
 
 enum
 {
@@ -221,6 +225,76 @@ balances_lock(Balance **balances, int count)
 	}
 	row_close(table);
 	UnregisterSnapshot(snapshot);
+}
+
+/* Is the version in the slot free: not locked, not being changed? */
+static bool
+balance_is_free(TupleTableSlot *slot)
+{
+	HeapTupleHeader header = ((HeapTupleTableSlot *) slot)->tuple->t_data;
+
+	return (header->t_infomask & HEAP_XMAX_INVALID) != 0;
+}
+
+bool
+balances_peek(Balance **balances, int count)
+{
+	RowTable   *table;
+	Balance    *wallet = NULL;
+	Snapshot	snapshot;
+	bool		free;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (balances[i]->account->is_system)
+			balances[i]->status = balances[i]->account->system_status;
+		else if (wallet != NULL)
+			return false;
+		else
+			wallet = balances[i];
+	}
+	if (wallet == NULL)
+		return false;
+	if (wallet->account->contention > 0)
+	{
+		wallet->account->contention--;
+		return false;
+	}
+	table = row_open(&balance_spec);
+	snapshot = IsolationUsesXactSnapshot() ? snapshot_fresh() :
+		RegisterSnapshot(GetActiveSnapshot());
+	free = balance_find(table, wallet->account, snapshot) &&
+		balance_is_free(row_current(table));
+	if (free)
+	{
+		balance_from_slot(wallet, row_current(table));
+		wallet->account->balance_hint = wallet->tid;
+	}
+	UnregisterSnapshot(snapshot);
+	row_close(table);
+	return free;
+}
+
+bool
+balance_try_write(Balance *balance)
+{
+	RowTable   *table = row_open(&balance_spec);
+	TupleTableSlot *slot = row_slot(table, 0);
+	bool		written;
+
+	Assert(balance->changed && !balance->account->is_system);
+	balance_to_slot(balance, slot);
+	written = row_try_update(table, &balance->tid);
+	if (written)
+	{
+		balance->tid = slot->tts_tid;
+		balance->account->balance_hint = slot->tts_tid;
+		balance->changed = false;
+	}
+	else
+		balance->account->contention = BALANCE_CONTENTION;
+	row_close(table);
+	return written;
 }
 
 void

@@ -51,6 +51,15 @@ extern void balance_insert(Balance *balance);
  */
 extern void balances_lock(Balance **balances, int count);
 
+/*
+ * The same without a lock, for a posting that touches one wallet: false when the
+ * balance is held by somebody or was fought for lately.  What is decided on it
+ * must be written by balance_try_write(), which fails when the balance is not the
+ * current one any more; then lock, read and decide again.
+ */
+extern bool balances_peek(Balance **balances, int count);
+extern bool balance_try_write(Balance *balance);
+
 /* Write one new version of each balance that has changed. */
 extern void balances_write(Balance **balances, int count);
 
