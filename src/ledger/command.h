@@ -66,6 +66,7 @@ typedef struct LedgerCommand
 	const char *reason;
 	Jsonb	   *metadata;		/* NULL or an object */
 	bool		records_declines;	/* on_decline = 'record' */
+	bool		from_json;		/* amounts obey JSON's limits for the currency */
 	int			leg_count;		/* post only */
 	LedgerLeg  *legs;
 

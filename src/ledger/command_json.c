@@ -408,6 +408,7 @@ command_from_json(LedgerCommand *command, const char *json, int length)
 
 	command_init(command, LEDGER_DEBIT);
 	command->records_declines = true;
+	command->from_json = true;
 
 	if (length > COMMAND_BYTES_MAX)
 	{

@@ -223,8 +223,40 @@ resolve_post(Segment *segment, Work *work, const char **field, const char **valu
 	return FAILSAFE_OK;
 }
 
-FailsafeCode
-work_resolve(Segment *segment, Work *work, const char **field, const char **value)
+/*
+ * JSON answers with numbers where the currency has at most 8 decimal places, and
+ * a number beyond 2^53 - 1 is not safe in every language: it does not come in.
+ */
+static FailsafeCode
+judge_json_amount(const Work *work, const Account *account, int128 amount,
+				  const char *name, const char **field, const char **value)
+{
+	if (!work->command->from_json || account == NULL ||
+		account->exponent > JSON_NUMBER_EXPONENT_MAX ||
+		(amount <= JSON_NUMBER_MAX && amount >= -JSON_NUMBER_MAX))
+		return FAILSAFE_OK;
+	*field = name;
+	*value = NULL;
+	return FAILSAFE_AMOUNT_TOO_LARGE;
+}
+
+static FailsafeCode
+judge_json_amounts(const Work *work, const char **field, const char **value)
+{
+	const LedgerCommand *command = work->command;
+	FailsafeCode code = FAILSAFE_OK;
+
+	if (command->has_amount)
+		code = judge_json_amount(work, work->account, command->amount_minor, "amount",
+								 field, value);
+	for (int i = 0; i < command->leg_count && code == FAILSAFE_OK; i++)
+		code = judge_json_amount(work, work->leg_accounts[i], command->legs[i].amount_minor,
+								 "legs.amount", field, value);
+	return code;
+}
+
+static FailsafeCode
+resolve_parts(Segment *segment, Work *work, const char **field, const char **value)
 {
 	Snapshot	snapshot;
 	FailsafeCode code;
@@ -247,6 +279,16 @@ work_resolve(Segment *segment, Work *work, const char **field, const char **valu
 	else
 		code = resolve_hold(segment, work, snapshot, field, value);
 	UnregisterSnapshot(snapshot);
+	return code;
+}
+
+FailsafeCode
+work_resolve(Segment *segment, Work *work, const char **field, const char **value)
+{
+	FailsafeCode code = resolve_parts(segment, work, field, value);
+
+	if (code == FAILSAFE_OK)
+		code = judge_json_amounts(work, field, value);
 	return code;
 }
 
