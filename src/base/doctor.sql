@@ -283,7 +283,7 @@ WITH uncounted AS (
 	SELECT a.code, c.taken_at,
 		   (SELECT count(*) FROM (SELECT FROM failsafe.entry AS e
 								  WHERE e.account_id = a.id AND e.id > coalesce(c.entry_id, 0)
-								  LIMIT 100000) AS some) AS entries
+								  LIMIT 100000) AS sample) AS entries
 	FROM failsafe.account AS a
 	LEFT JOIN LATERAL (SELECT k.entry_id, k.taken_at FROM failsafe.checkpoint AS k
 					   WHERE k.account_id = a.id ORDER BY k.entry_id DESC LIMIT 1) AS c ON true

@@ -98,7 +98,7 @@ SELECT 'account_balance', coalesce(a.code, 'account ' || b.account_id),
 FROM failsafe.account AS a
 FULL JOIN (SELECT balance.account_id, count(*) AS row_count FROM failsafe.balance
 		   GROUP BY balance.account_id) AS b ON b.account_id = a.id
-WHERE coalesce(b.row_count, 0) <> 1 OR a.id IS NULL
+WHERE (coalesce(b.row_count, 0) <> 1 OR a.id IS NULL)
   AND (a.tenant_id = ANY (tenants) OR a.id IS NULL)
   AND (only_account IS NULL OR coalesce(a.id, b.account_id) = only_account)
 UNION ALL
@@ -382,6 +382,7 @@ $body$;
 COMMENT ON FUNCTION failsafe._verify_events(int4[], int8, int8, int8) IS
 'Rules transaction_event and event_transaction.';
 
+-- A posting of more than two legs is reversed as a whole, and counts 1.
 CREATE FUNCTION failsafe._verify_reversals(tenants int4[], only_account int8,
 										   from_journal int8, after_entry int8)
 RETURNS TABLE (rule text, object text, detail text)
@@ -393,16 +394,17 @@ SELECT 'reversal_sum', 't_' || coalesce(r.journal_id, told.journal_id),
 			WHEN r.reversed IS DISTINCT FROM told.amount THEN
 				 format('%s is noted as returned, the reversals add up to %s',
 						coalesce(r.reversed, 0), coalesce(told.amount, 0))
-			ELSE format('%s was returned, more than the %s that were moved', r.reversed, j.amount) END
+			ELSE format('%s was returned, more than the %s that were moved',
+						r.reversed, coalesce(j.amount, 1)) END
 FROM failsafe.reversible AS r
-FULL JOIN (SELECT k.reverses AS journal_id, sum(k.amount) AS amount
+FULL JOIN (SELECT k.reverses AS journal_id, sum(coalesce(k.amount, 1)) AS amount
 		   FROM failsafe.journal AS k
 		   WHERE k.reverses IS NOT NULL AND k.status = 'committed'
 		   GROUP BY k.reverses) AS told ON told.journal_id = r.journal_id
 LEFT JOIN failsafe.journal AS j ON j.id = coalesce(r.journal_id, told.journal_id)
 WHERE (j.id IS NULL OR j.tenant_id = ANY (tenants))
   AND (only_account IS NULL OR only_account IN (j.account_id, j.counterparty_id))
-  AND (j.id IS NULL OR r.reversed IS DISTINCT FROM told.amount OR r.reversed > j.amount)
+  AND (j.id IS NULL OR r.reversed IS DISTINCT FROM told.amount OR r.reversed > coalesce(j.amount, 1))
 $body$;
 COMMENT ON FUNCTION failsafe._verify_reversals(int4[], int8, int8, int8) IS
 'Rule reversal_sum.';
