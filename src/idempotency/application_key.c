@@ -27,6 +27,7 @@
 
 #include "access/stratnum.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -277,6 +278,8 @@ key_find(RowTable *table, const ApplicationKey *name)
 	ItemPointerData tid;
 	bool		found;
 
+	Assert(name->tenant_id > 0);
+	Assert(!RecoveryInProgress());
 	while ((found = key_probe(table, name, &holder, &tid)) && TransactionIdIsValid(holder))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -326,6 +329,7 @@ key_hold(RowTable *table, StoredKey *stored)
 	bool		held;
 
 	Assert(!stored->completed);
+	Assert(ItemPointerIsValid(&stored->tid));
 	commit_write_begin();
 	held = row_lock(table, &stored->tid, GetActiveSnapshot(), setting_key_wait_ms);
 	if (held)
@@ -344,6 +348,8 @@ key_insert(RowTable *table, const ApplicationKey *name, Jsonb *request,
 	bytea	   *fingerprint = palloc(VARHDRSZ + FINGERPRINT_BYTES);
 	bool		keep = request != NULL && VARSIZE_ANY(request) <= REQUEST_STORED_BYTES_MAX;
 
+	Assert(TransactionIdIsValid(GetTopTransactionIdIfAny()));
+	Assert(key_validate(name->key) == FAILSAFE_OK);
 	SET_VARSIZE(fingerprint, VARHDRSZ + FINGERPRINT_BYTES);
 	request_fingerprint(request, FINGERPRINT_VERSION, (uint8 *) VARDATA(fingerprint));
 	memset(slot->tts_isnull, false, KEY_COLUMNS);
@@ -372,6 +378,7 @@ key_claim_new(RowTable *table, const ApplicationKey *name, Jsonb *request,
 	int64		actor_id = actor_current();
 	bool		found;
 
+	Assert(!IsInParallelMode());
 	*claimed_at = GetCurrentTimestamp();
 	commit_write_begin();
 	do
@@ -639,6 +646,7 @@ failsafe_idempotency_prune(PG_FUNCTION_ARGS)
 	if (!prune_lock())
 		PG_RETURN_INT64(0);
 	tids = palloc(max_rows * sizeof(ItemPointerData));
+	Assert(setting_application_key_retention_s > 0);
 	table = row_open(&key_spec);
 	count = prune_collect(table, max_rows, tids);
 	if (count > 0)
@@ -650,6 +658,7 @@ failsafe_idempotency_prune(PG_FUNCTION_ARGS)
 		row_delete(table, &row_current(table)->tts_tid);
 		deleted++;
 	}
+	Assert(deleted <= count && count <= max_rows);
 	if (count > 0)
 		commit_write_end();
 	row_close(table);

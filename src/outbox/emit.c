@@ -23,7 +23,6 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
-#include "utils/elog.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
@@ -100,6 +99,7 @@ check_payload(Jsonb *payload, int *length)
 	JsonbValue	member;
 	char	   *text;
 
+	Assert(payload != NULL && length != NULL);
 	if (!JB_ROOT_IS_OBJECT(payload))
 		event_refuse("payload", "an object is expected");
 	iterator = JsonbIteratorInit(&payload->root);
@@ -185,6 +185,8 @@ read_options(Jsonb *json, OutboxEvent *event, bool *ordered)
 {
 	OptionValue options[EMIT_OPTIONS];
 
+	Assert(lengthof(emit_options) == EMIT_OPTIONS);
+	Assert(event->tenant_id > 0);
 	options_read(json, emit_options, EMIT_OPTIONS, options);
 	check_option_texts(options);
 	event->priority = OUTBOX_PRIORITY_APPLICATION;
@@ -262,6 +264,8 @@ jsonb_or_null(FunctionCallInfo fcinfo, int argument)
 static void
 emit_write(OutboxEvent *event, bool ordered)
 {
+	Assert(event->payload != NULL && event->payload_length > 0);
+	Assert(!outbox_event_type_reserved(event->event_type));
 	if (ordered)
 		order_lock(event->tenant_id, event->order_key);
 	commit_write_begin();
@@ -300,9 +304,11 @@ failsafe_outbox_emit(PG_FUNCTION_ARGS)
 	event.headers = check_headers(jsonb_or_null(fcinfo, 3));
 	read_options(jsonb_or_null(fcinfo, 4), &event, &ordered);
 	check_times(&event);
+	Assert(event.priority >= OUTBOX_PRIORITY_MIN && event.priority <= OUTBOX_PRIORITY_MAX);
 	if (!settings_event_type_enabled(event.event_type))
 		PG_RETURN_NULL();
 	emit_write(&event, ordered);
+	Assert(event.seq > 0);
 	event_id = palloc(sizeof(pg_uuid_t));
 	*event_id = event.event_id;
 	PG_RETURN_UUID_P(event_id);

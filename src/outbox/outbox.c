@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
@@ -139,6 +140,7 @@ append_lane(RowTable *leaf, int lane, int leaf_slot, OutboxEvent *events, int co
 {
 	int			filled = 0;
 
+	Assert(lane >= 0 && lane < OUTBOX_LANES);
 	Assert(leaf_slot / OUTBOX_RING_LEAVES == lane);
 	for (int i = 0; i < count; i++)
 	{
@@ -173,6 +175,7 @@ outbox_append(OutboxEvent *events, int count)
 	int64		period_s = outbox_leaf_period_s(setting_event_retention_s);
 
 	Assert(count >= 0 && (count == 0 || events != NULL));
+	Assert(count == 0 || TransactionIdIsValid(GetTopTransactionIdIfAny()));
 	for (int i = 0; i < count; i++)
 	{
 		int			lane = outbox_lane(events[i].priority);

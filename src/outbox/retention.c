@@ -141,6 +141,8 @@ content_add_end(LeafContent *content, Relation leaf, ScanDirection direction)
 	Relation	index;
 	IndexScanDesc scan;
 
+	Assert(content->events < 0);
+	Assert(CheckRelationLockedByMe(leaf, AccessShareLock, true));
 	snprintf(NameStr(name), NAMEDATALEN, "%s_seq", RelationGetRelationName(leaf));
 	index = index_open(row_relation_id(NameStr(name)), AccessShareLock);
 	scan = index_beginscan_compat(leaf, index, snapshot, 0, 0);
@@ -192,6 +194,7 @@ leaf_truncate(const char *name)
 {
 	char		command[NAMEDATALEN + 32];
 
+	Assert(strncmp(name, "outbox_", 7) == 0);
 	snprintf(command, sizeof(command), "TRUNCATE failsafe.%s", quote_identifier(name));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
@@ -209,6 +212,8 @@ leaf_empty(Oid leaf_id, int slot, TimestampTz horizon, LeafContent *content)
 	Relation	leaf;
 	bool		passed;
 
+	Assert(!IsolationUsesXactSnapshot());
+	Assert(content->events < 0);
 	if (!leaf_lock(leaf_id, ShareLock))
 		return RETAIN_BUSY;
 	leaf = table_open(leaf_id, NoLock);
