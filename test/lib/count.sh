@@ -35,7 +35,7 @@ count_add()
 		$((SECONDS - COUNT_STARTED))
 	[ "$2" != 0 ] || return 0
 	printf -- '---- output of %s\n' "$COUNT_NAME"
-	tail -n "$COUNT_SHOWN_LINES" "$COUNT_LOG"
+	grep -v '^ok ' "$COUNT_LOG" | tail -n "$COUNT_SHOWN_LINES"
 	if [ -n "${3:-}" ] && [ -s "$3" ]
 	then
 		printf -- '---- differences\n'

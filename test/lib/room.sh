@@ -17,6 +17,11 @@ ROOM_CACHE=${XDG_CACHE_HOME:-/var/tmp}/pg_failsafe
 ROOM_COPY=
 UBUNTU_KEYRING=ubuntu-archive-keyring.gpg
 
+# shellcheck disable=SC2016,SC2034
+ROOM_DEMO_AND_CHECK='./demo; demo=$?; ./check; check=$?
+	echo "demo ended with $demo, check with $check"
+	[ $((demo + check)) = 0 ]'
+
 room_die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }
 
 room_is_ubuntu() { [ "$1" = noble ]; }
