@@ -19,6 +19,9 @@ BEGIN
 		FROM pg_catalog.pg_class AS c
 		WHERE c.relnamespace = 'failsafe'::pg_catalog.regnamespace
 			AND c.relkind IN ('r', 'p')
+			AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+						WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+							AND d.objid = c.oid AND d.deptype = 'e')
 		ORDER BY c.relname
 	LOOP
 		EXECUTE pg_catalog.format(

@@ -17,9 +17,10 @@
 #include "access/stratnum.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
@@ -433,24 +434,26 @@ failsafe_account_set_limits(PG_FUNCTION_ARGS)
 
 /* ---------- balance ---------- */
 
-/* posted of a system account: its last checkpoint and the entries since. */
+/*
+ * posted of a system account: its last checkpoint and the entries since.  Called
+ * as a function, not by SPI: it runs with its owner's rights, and nobody else has
+ * the privilege to call it.
+ */
 static Datum
 system_posted(int64 account_id)
 {
 	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(account_id)};
+	Oid			function_id = LookupFuncName(list_make2(makeString("failsafe"),
+														makeString("_system_posted")),
+											 1, types, false);
+	Snapshot	snapshot = snapshot_fresh();
 	Datum		posted;
-	bool		isnull;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT failsafe._system_posted($1)", 1, types, values, NULL,
-							  false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not add up a system account");
-	posted = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	Assert(!isnull);
-	posted = SPI_datumTransfer(posted, false, -1);
-	SPI_finish();
+	Assert(account_id > 0);
+	PushActiveSnapshot(snapshot);
+	posted = OidFunctionCall1(function_id, Int64GetDatum(account_id));
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
 	return posted;
 }
 

@@ -20,7 +20,7 @@ COMMENT ON SEQUENCE failsafe.checkpoint_pending_home IS
 'the server and database that noted the two';
 
 CREATE FUNCTION failsafe._system_posted(account_id int8) RETURNS numeric
-LANGUAGE sql STABLE PARALLEL UNSAFE
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $body$
 SELECT coalesce(c.posted, 0)
