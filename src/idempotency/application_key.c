@@ -109,6 +109,7 @@ typedef struct ApplicationKey
 	int32		tenant_id;
 	const char *scope;
 	const char *key;
+	TimestampTz wait_until;		/* all waits of the call together end here */
 } ApplicationKey;
 
 /* What a row says, copied out of it. */
@@ -161,6 +162,17 @@ read_name(ApplicationKey *name, const char *key, const char *scope)
 	name->tenant_id = tenant_current();
 	name->scope = scope;
 	name->key = key;
+	name->wait_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_key_wait_ms);
+}
+
+/* What is left of failsafe.key_wait, however many holders come one after the other. */
+static int
+wait_rest_ms(const ApplicationKey *name)
+{
+	long		rest_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), name->wait_until);
+
+	Assert(name->wait_until != 0);
+	return (int) Max(rest_ms, 1);	/* 0 would mean for ever */
 }
 
 static void
@@ -283,7 +295,7 @@ key_find(RowTable *table, const ApplicationKey *name)
 	while ((found = key_probe(table, name, &holder, &tid)) && TransactionIdIsValid(holder))
 	{
 		CHECK_FOR_INTERRUPTS();
-		key_wait(row_relation(table), &tid, holder, setting_key_wait_ms, "idempotency key");
+		key_wait(row_relation(table), &tid, holder, wait_rest_ms(name), "idempotency key");
 	}
 	if (!IsolationUsesXactSnapshot())
 		return found;
@@ -324,14 +336,14 @@ key_read(RowTable *table, StoredKey *stored)
  * false when the row is gone.
  */
 static bool
-key_hold(RowTable *table, StoredKey *stored)
+key_hold(RowTable *table, const ApplicationKey *name, StoredKey *stored)
 {
 	bool		held;
 
 	Assert(!stored->completed);
 	Assert(ItemPointerIsValid(&stored->tid));
 	commit_write_begin();
-	held = row_lock(table, &stored->tid, GetActiveSnapshot(), setting_key_wait_ms);
+	held = row_lock(table, &stored->tid, GetActiveSnapshot(), wait_rest_ms(name));
 	if (held)
 		key_read(table, stored);
 	commit_write_end();
@@ -440,7 +452,7 @@ key_claim_or_read(RowTable *table, const ApplicationKey *name, Jsonb *request,
 		if (!key_find(table, name) && key_claim_new(table, name, request, claimed_at))
 			return true;
 		key_read(table, stored);
-		if (stored->completed || key_hold(table, stored))
+		if (stored->completed || key_hold(table, name, stored))
 			return false;
 		/* released while we waited for it */
 	}
@@ -486,7 +498,7 @@ key_find_for_change(RowTable *table, const ApplicationKey *name, StoredKey *stor
 	if (!key_find(table, name))
 		key_raise(FAILSAFE_KEY_NOT_CLAIMED, name, NULL);
 	key_read(table, stored);
-	if (!stored->completed && !key_hold(table, stored))
+	if (!stored->completed && !key_hold(table, name, stored))
 		key_raise(FAILSAFE_KEY_NOT_CLAIMED, name, NULL);
 }
 
@@ -681,6 +693,7 @@ failsafe_application_key_in_progress(PG_FUNCTION_ARGS)
 	name.tenant_id = tenant_current();
 	name.scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	name.key = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	name.wait_until = 0;		/* it never waits */
 	table = row_open_read(&key_spec);
 	(void) key_probe(table, &name, &holder, &tid);
 	row_close(table);

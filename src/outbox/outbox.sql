@@ -65,7 +65,7 @@ COMMENT ON FUNCTION failsafe.outbox_get(uuid, jsonb) IS
 'The event with this id, as failsafe.events shows it; no row where it is unknown, of another tenant, or no longer kept.';
 
 COMMENT ON TABLE failsafe.outbox IS
-'Events: four lanes by priority, a ring of sixteen leaves each. Written once, never updated; a leaf is emptied as a whole when its events are old enough. The payload of wallet events leaves out what columns of the row hold: failsafe.events and what is delivered have it all.';
+'Events: four lanes by priority, a ring of sixteen leaves each. Written once, never updated; a leaf is emptied as a whole when its events are old enough. The stored payload, of wallet events too, leaves out the envelope that other columns hold: failsafe.events and what is delivered have it all.';
 COMMENT ON COLUMN failsafe.outbox.seq IS 'number in the lane, drawn after the transaction has its id';
 COMMENT ON COLUMN failsafe.outbox.journal_id IS 'the transaction that it tells about; NULL: an application''s event';
 COMMENT ON COLUMN failsafe.outbox.deliver_after IS 'NULL: at once';
@@ -74,7 +74,7 @@ COMMENT ON COLUMN failsafe.outbox.event_id IS 'UUID version 7 that carries lane 
 COMMENT ON COLUMN failsafe.outbox.slot IS 'lane * 16 + leaf';
 COMMENT ON COLUMN failsafe.outbox.priority IS '0 (first) to 9 (last)';
 COMMENT ON COLUMN failsafe.outbox.payload IS
-'the event without its envelope; of wallet events also without what other columns hold';
+'the event without its envelope, which other columns hold';
 COMMENT ON COLUMN failsafe.outbox.subject IS 'CloudEvents subject';
 COMMENT ON COLUMN failsafe.outbox.traceparent IS 'W3C trace context';
 COMMENT ON SEQUENCE failsafe.outbox_seq_0 IS 'numbers of lane 0: priority 0';
