@@ -352,6 +352,8 @@ work_fail(Segment *segment, Work *work, FailsafeCode code)
 		work->recorded_at = segment->now;
 		work->amount_minor = work->command->amount_minor;
 		work->has_amount = work->command->has_amount;
+		/* now: later commands of the segment change the balances */
+		work->detail = outcome_detail(segment, work, code, NULL, NULL);
 		return;
 	}
 	outcome_refuse(segment, work, code, NULL, NULL);
@@ -398,7 +400,7 @@ segment_raise(Segment *segment, uint64 elapsed_us)
 		count_outcome(work, elapsed_us);
 		if (segment->first_index >= 0)
 			outcome->detail = outcome_detail_index(outcome->detail, segment->first_index + i);
-		outcome_raise(work->command, outcome);
+		outcome_raise(outcome);
 	}
 }
 

@@ -85,6 +85,8 @@ typedef struct Work
 	/* decided */
 	LedgerStatus status;
 	FailsafeCode code;
+	Balance    *judged;			/* whose state a decline is about; NULL: no balance's */
+	const char *detail;			/* of a recorded decline, with the numbers it rested on */
 	int			leg_count;
 	Leg		   *legs;			/* the account named first comes first */
 	int128		amount_minor;	/* moved, reserved, captured, released, returned */
@@ -158,8 +160,7 @@ extern char *outcome_detail_mismatch(const Segment *segment, const Work *work,
 extern char *outcome_detail_index(const char *detail, int index);
 
 /* Raise a declined or refused outcome as its error. */
-pg_noreturn extern void outcome_raise(const LedgerCommand *command,
-									  const LedgerOutcome *outcome);
+pg_noreturn extern void outcome_raise(const LedgerOutcome *outcome);
 
 /* event.c: the outbox events of the segment, numbers already drawn. */
 extern void segment_events(Segment *segment, const JournalRow *expiries);

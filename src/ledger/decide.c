@@ -91,14 +91,21 @@ judge_legs(Work *work, bool releases_hold)
 		Leg		   *leg = &work->legs[i];
 		int128		posted;
 
+		work->judged = leg->balance;
 		if (!money_add(leg->balance->net_minor, leg->amount_minor, &leg->balance->net_minor) ||
 			!money_add(leg->balance->posted_minor, leg->balance->net_minor, &posted))
 			return FAILSAFE_BALANCE_OVERFLOW;
 	}
 	for (int i = 0; i < work->leg_count && code == FAILSAFE_OK; i++)
-		code = judge_status(work->legs[i].balance, releases_hold && i == 0);
+	{
+		work->judged = work->legs[i].balance;
+		code = judge_status(work->judged, releases_hold && i == 0);
+	}
 	for (int i = 0; i < work->leg_count && code == FAILSAFE_OK; i++)
-		code = judge_limits(work->legs[i].balance, releases_hold && i == 0);
+	{
+		work->judged = work->legs[i].balance;
+		code = judge_limits(work->judged, releases_hold && i == 0);
+	}
 	return code;
 }
 
@@ -156,12 +163,13 @@ judge_version(const Segment *segment, const Work *work, const Balance *balance)
 
 /* change_minor: what the command takes from (-) or gives to (+) posted - held. */
 static FailsafeCode
-judge_min_available(const Work *work, const Balance *balance, int128 change_minor)
+judge_min_available(Work *work, Balance *balance, int128 change_minor)
 {
 	int128		available;
 
 	if (!work->command->has_min_available)
 		return FAILSAFE_OK;
+	work->judged = balance;
 	(void) balance_available(balance, &available);
 	return available + change_minor < work->command->min_available_minor ?
 		FAILSAFE_MIN_AVAILABLE : FAILSAFE_OK;
@@ -209,6 +217,7 @@ decide_hold(Segment *segment, Work *work)
 	if (code != FAILSAFE_OK)
 		return code;
 	balance->net_minor = -amount;
+	work->judged = balance;
 	if (!money_add(balance->held_minor, amount, &held) ||
 		!money_subtract(balance->posted_minor, held, &held))
 		return FAILSAFE_BALANCE_OVERFLOW;
@@ -268,6 +277,7 @@ decide_extend(Segment *segment, Work *work)
 	if (code == FAILSAFE_OK)
 	{
 		balance->net_minor = 0;
+		work->judged = balance;
 		code = judge_status(balance, true);
 	}
 	if (code != FAILSAFE_OK)

@@ -51,7 +51,7 @@ gateway_apply(FunctionCallInfo fcinfo, LedgerCommand *command, LedgerOutcome *ou
 	command_defaults(command);
 	ledger_apply(command, outcome, 1, LEDGER_DOOR_VALUES, -1);
 	if (outcome->status == LEDGER_DECLINED && !command->records_declines)
-		outcome_raise(command, outcome);
+		outcome_raise(outcome);
 	Assert((outcome->code == FAILSAFE_OK) ==
 		   (outcome->status != LEDGER_DECLINED && outcome->status != LEDGER_REFUSED));
 }

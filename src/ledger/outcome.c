@@ -4,6 +4,9 @@
  */
 #include "postgres.h"
 
+#include "fmgr.h"
+#include "utils/builtins.h"
+
 #include "base/json.h"
 #include "base/settings.h"
 #include "ledger/apply.h"
@@ -41,10 +44,12 @@ static void
 detail_numbers(StringInfo detail, const Segment *segment, const Work *work,
 			   FailsafeCode code)
 {
-	Balance    *balance = work->account == NULL || segment->balance_count == 0 ? NULL :
-	segment_balance((Segment *) segment, work->account);
+	const Balance *balance = work->judged;
 	int			exponent = work->account == NULL ? 0 : work->account->exponent;
 	int128		available;
+
+	if (balance == NULL && work->account != NULL && segment->balance_count > 0)
+		balance = segment_balance((Segment *) segment, work->account);
 
 	if (work->command->has_amount)
 		json_member_money(detail, "amount_minor", work->command->amount_minor, exponent);
@@ -60,6 +65,7 @@ detail_numbers(StringInfo detail, const Segment *segment, const Work *work,
 	if (code != FAILSAFE_INSUFFICIENT_FUNDS && code != FAILSAFE_MIN_AVAILABLE &&
 		code != FAILSAFE_CEILING_EXCEEDED)
 		return;
+	exponent = balance->account->exponent;
 	json_member_money(detail, "posted", balance->posted_minor, exponent);
 	json_member_money(detail, "held", balance->held_minor, exponent);
 	if (balance_available(balance, &available))
@@ -77,6 +83,7 @@ outcome_detail(const Segment *segment, const Work *work, FailsafeCode code,
 	error_detail_text(&detail, "trace_id", command->trace_id);
 	error_detail_text(&detail, "key", command->key);
 	error_detail_text(&detail, "account",
+					  work->judged != NULL ? work->judged->account->code :
 					  work->account != NULL ? work->account->code : command->account);
 	error_detail_text(&detail, "reference", command->reference);
 	error_detail_text(&detail, "field", field);
@@ -131,14 +138,36 @@ outcome_refuse(Segment *segment, Work *work, FailsafeCode code,
 	work->settled = true;
 }
 
+/* The account that a detail names; NULL where it names none. */
+static char *
+detail_account(const char *detail)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		account;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(detail);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = CStringGetTextDatum("account");
+	fcinfo->args[1].isnull = false;
+	account = json_object_field_text(fcinfo);
+	return fcinfo->isnull ? NULL : TextDatumGetCString(account);
+}
+
+/* The detail of a stored decline names the account that it was about. */
 void
-outcome_raise(const LedgerCommand *command, const LedgerOutcome *outcome)
+outcome_raise(const LedgerOutcome *outcome)
 {
 	const char *subject = NULL;
+	const char *account;
 
 	Assert(outcome->code != FAILSAFE_OK);
 	Assert(outcome->status == LEDGER_DECLINED || outcome->status == LEDGER_REFUSED);
-	if (outcome->status == LEDGER_DECLINED && command->account != NULL)
-		subject = psprintf("account \"%s\"", command->account);
+	if (outcome->status == LEDGER_DECLINED && outcome->detail != NULL)
+	{
+		account = detail_account(outcome->detail);
+		if (account != NULL)
+			subject = psprintf("account \"%s\"", account);
+	}
 	error_raise(outcome->code, subject, outcome->detail);
 }

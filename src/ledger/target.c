@@ -363,7 +363,7 @@ mismatch_add(StringInfo fields, const char *name)
 /*
  * The names of the fields in which the command differs from the stored one, as a
  * JSON array.  What the journal does not keep as it was asked (final, expires_in,
- * the default amount) is named when nothing else differs.
+ * the default amount and counterparty) is named when nothing else differs.
  */
 char *
 work_mismatch(const Work *work, const JournalRow *stored, Snapshot snapshot)
@@ -402,15 +402,15 @@ work_mismatch(const Work *work, const JournalRow *stored, Snapshot snapshot)
 	{
 		if (command->type == LEDGER_POST)
 			mismatch_add(&fields, "legs");
+		else if (two_sides && command->target == NULL && command->counterparty == NULL &&
+				 stored->counterparty_id != 0)
+			mismatch_add(&fields, "counterparty");
 		else if (command->type == LEDGER_HOLD || command->type == LEDGER_EXTEND)
 			mismatch_add(&fields, "expires_in");
 		else if (command->type == LEDGER_COMMIT && command->has_amount)
 			mismatch_add(&fields, "final");
 		else
 			mismatch_add(&fields, "amount");
-		if (two_sides && command->counterparty == NULL && stored->counterparty_id != 0 &&
-			command->target == NULL)
-			mismatch_add(&fields, "counterparty");
 	}
 	appendStringInfoChar(&fields, ']');
 	return fields.data;

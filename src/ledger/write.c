@@ -107,8 +107,7 @@ row_from_work(JournalRow *row, const Segment *segment, const Work *work)
 	row->region = command->region;
 	row->metadata = command->metadata;
 	row_from_after(row, work);
-	if (work->status == LEDGER_DECLINED)
-		row->detail = outcome_detail(segment, work, work->code, NULL, NULL);
+	row->detail = work->detail;
 	if (work->account == NULL && work->leg_count > 0)
 	{
 		row->leg_count = work->leg_count;
