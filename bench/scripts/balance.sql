@@ -1,0 +1,2 @@
+-- The balance of a derived account.
+SELECT posted FROM failsafe.account_balance('clearing');
