@@ -91,6 +91,11 @@ is_released('true', 'with reads around it',
 	'BEGIN; SELECT count(*) FROM jobs; CREDIT SELECT count(*) FROM jobs; CREDIT COMMIT');
 is_released('true', 'from PL/pgSQL', 'SELECT pay()');
 is_released('true', 'in a savepoint', 'BEGIN; SAVEPOINT s; CREDIT RELEASE s; SAVEPOINT t; SELECT 1; ROLLBACK TO t; COMMIT');
+is_released('true', 'in a procedure that commits',
+	'DO $$ BEGIN PERFORM pay(); COMMIT; PERFORM pay(); COMMIT; END $$');
+is_released('false', 'in a procedure that commits, with a write',
+	'DO $$ BEGIN PERFORM pay(); COMMIT; PERFORM pay(); INSERT INTO jobs VALUES (1); COMMIT; END $$');
+is_released('true', 'by a cursor', 'BEGIN; DECLARE c CURSOR FOR SELECT pay(); FETCH c; CLOSE c; COMMIT');
 is_released('true', 'SERIALIZABLE', 'BEGIN ISOLATION LEVEL SERIALIZABLE; CREDIT COMMIT');
 is_released('false', 'a write before', 'BEGIN; INSERT INTO jobs VALUES (1); CREDIT COMMIT');
 is_released('false', 'a write after', 'BEGIN; CREDIT INSERT INTO jobs VALUES (1); COMMIT');

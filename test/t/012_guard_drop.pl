@@ -156,6 +156,31 @@ fails_with($node, 'SF050', q{
 	SET LOCAL failsafe.tenant = 'west'; SELECT failsafe._tenant_id()},
 	'but not after it was rolled back');
 
+# --- who did it
+answer($node, q{
+	CREATE ROLE app_role; CREATE ROLE app_login LOGIN; GRANT app_role TO app_login; GRANT failsafe_app TO app_role;
+	ALTER ROLE app_login SET failsafe.tenant = 'north'; SELECT failsafe.tenant_add('actors')});
+my $as_app = $node->connstr('postgres') . ' user=app_login application_name=shop';
+succeeds($node, q{SET ROLE app_role; SELECT failsafe.account_open('acc', 'EUR')},
+	'an application opens an account', connstr => $as_app);
+succeeds($node, q{
+	SET ROLE app_role; SELECT failsafe.wallet_credit('acc', 1, 'EUR', 'k1');
+	RESET ROLE; SELECT failsafe.wallet_credit('acc', 1, 'EUR', 'k2');
+	BEGIN; SAVEPOINT s; SET application_name = 'rolled back';
+	SELECT failsafe.wallet_credit('acc', 1, 'EUR', 'k3'); ROLLBACK TO s;
+	SET application_name = 'rolled back'; SELECT failsafe.wallet_credit('acc', 1, 'EUR', 'k3'); COMMIT},
+	'and moves money', connstr => $as_app);
+is(answer($node, q{
+	SELECT j.key, a.session_user_name, a.role_name, a.client_address IS NULL, a.application_name
+	FROM failsafe.journal AS j LEFT JOIN failsafe.actor AS a ON a.id = j.actor_id
+	WHERE j.tenant_id = 2 ORDER BY j.id}),
+	join("\n", 'k1|app_login|app_role|t|shop', 'k2|app_login|app_login|t|shop', 'k3|app_login|app_login|t|rolled back'),
+	'each row tells who did it, also after a rollback');
+fails_with($node, '42501', $_, undef, connstr => $as_app)
+  for 'SELECT * FROM failsafe.account', q{SELECT failsafe.tenant_add('x')},
+  q{INSERT INTO failsafe.entry DEFAULT VALUES}, q{SELECT nextval('failsafe.journal_id_seq')},
+  q{SELECT failsafe._guard()}, q{SET failsafe.tenant = 'default'};
+
 # --- library and SQL of different versions
 answer($node, q{UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'pg_failsafe'});
 fails_with($node, 'SF063', q{SELECT failsafe.tenant_add('east')}, 'version skew');

@@ -32,13 +32,14 @@ sub failsafe_node
 }
 
 # Run statements; (SQLSTATE of the first error or '', what was printed, stderr).
+# Options: database, or connstr.
 sub try_sql
 {
 	my ($node, $sql, %option) = @_;
 	my ($ret, $out, $err) = $node->psql(
 		$option{database} // 'postgres', $sql,
-		extra_params => [ '-v', 'VERBOSITY=verbose', @{ $option{params} // [] } ],
-		on_error_stop => 1, timeout => $option{timeout} // 120);
+		extra_params => [ '-v', 'VERBOSITY=verbose' ], on_error_stop => 1, timeout => 120,
+		$option{connstr} ? (connstr => $option{connstr}) : ());
 
 	return ('', $out, $err) if $ret == 0;
 	return ($err =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/ ? $1 : "exit $ret", $out, $err);
