@@ -181,6 +181,27 @@ fails_with($node, '42501', $_, undef, connstr => $as_app)
   q{INSERT INTO failsafe.entry DEFAULT VALUES}, q{SELECT nextval('failsafe.journal_id_seq')},
   q{SELECT failsafe._guard()}, q{SET failsafe.tenant = 'default'};
 
+# --- a statement that is canceled, and a table that was changed by hand
+answer($node, q{SET failsafe.tenant = 'north'; SELECT failsafe.wallet_credit('acc', 10, 'EUR', 'k4')});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe(q{SET failsafe.tenant = 'north'; BEGIN; SELECT failsafe.wallet_debit('acc', 1, 'EUR', 'k5')});
+my $debit = q{SELECT failsafe.wallet_debit('acc', 1, 'EUR', 'k6')};
+fails_with($node, '57014', "SET failsafe.tenant = 'north'; SET failsafe.lock_wait = '1min'; SET statement_timeout = '200ms'; $debit",
+	'a canceled statement');
+fails_with($node, '55P03', "SET failsafe.tenant = 'north'; SET failsafe.lock_wait = '200ms'; $debit",
+	'an account in use');
+$holder->query_safe('COMMIT');
+$holder->quit;
+succeeds($node, "SET failsafe.tenant = 'north'; $debit", 'the key is still free');
+for my $change ('ALTER TABLE failsafe.entry ADD COLUMN extra int', 'ALTER TABLE failsafe.entry ENABLE ROW LEVEL SECURITY',
+	'ALTER TABLE failsafe.entry ADD CHECK (amount <> 7)', 'DROP INDEX failsafe.idempotency_key_key')
+{
+	fails_with($node, 'SF064', "SET failsafe.allow_drop = on; SET failsafe.tenant = 'north'; BEGIN; $change; "
+		  . q{SELECT failsafe.wallet_credit('acc', 7, 'EUR', 'k7')}, "a command after: $change");
+}
+succeeds($node, q{SET failsafe.tenant = 'north'; SELECT failsafe.wallet_credit('acc', 7, 'EUR', 'k7')},
+	'and when the change is undone');
+
 # --- library and SQL of different versions
 answer($node, q{UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'pg_failsafe'});
 fails_with($node, 'SF063', q{SELECT failsafe.tenant_add('east')}, 'version skew');
