@@ -104,15 +104,15 @@ WHERE (coalesce(b.row_count, 0) <> 1 OR a.id IS NULL)
 UNION ALL
 SELECT 'account_change', a.code,
 	   CASE WHEN c.id IS NULL THEN 'no row tells who opened the account'
-			ELSE format('status, floor, ceiling are %s, %s, %s; the last change says %s, %s, %s',
-						b.status, coalesce(b.floor::text, 'none'), coalesce(b.ceiling::text, 'none'),
-						c.status, coalesce(c.floor::text, 'none'), coalesce(c.ceiling::text, 'none')) END
+			ELSE format('status, floor, ceiling are %s; the last change says %s',
+						row(b.status, b.floor, b.ceiling), row(c.status, c.floor, c.ceiling)) END
 FROM failsafe.account AS a
 JOIN failsafe.balance AS b ON b.account_id = a.id
 LEFT JOIN LATERAL (
 	SELECT k.id, k.status, k.floor, k.ceiling FROM failsafe.account_change AS k
 	WHERE k.account_id = a.id ORDER BY k.id DESC LIMIT 1) AS c ON true
-WHERE (c.id IS NULL OR (b.status, b.floor, b.ceiling) IS DISTINCT FROM (c.status, c.floor, c.ceiling))
+WHERE (c.id IS NULL
+	   OR (b.status, b.floor, b.ceiling) IS DISTINCT FROM (c.status, c.floor, c.ceiling))
   AND a.tenant_id = ANY (tenants) AND (only_account IS NULL OR a.id = only_account)
 $body$;
 COMMENT ON FUNCTION failsafe._verify_accounts(int4[], int8, int8, int8) IS
@@ -148,9 +148,9 @@ WHERE (b.next_hold_expiry IS NULL OR b.next_hold_expiry > open.expires_at)
 UNION ALL
 SELECT 'hold_transaction', 'h_' || h.id,
 	   CASE WHEN placed.id IS NULL THEN 'no transaction placed the hold'
-			ELSE format('amount, captured, released, expiry are %s, %s, %s, %s; the transactions say %s, %s, %s, %s',
-						h.amount, h.captured, h.released, h.expires_at, placed.amount,
-						told.captured, told.released, told.expires_at) END
+			ELSE format('amount, captured, released, expiry are %s; the transactions say %s',
+						row(h.amount, h.captured, h.released, h.expires_at),
+						row(placed.amount, told.captured, told.released, told.expires_at)) END
 FROM failsafe.hold AS h
 LEFT JOIN failsafe.journal AS placed ON placed.id = h.id AND placed.command = 'hold'
 	AND placed.status = 'held' AND placed.account_id = h.account_id
@@ -206,7 +206,8 @@ WITH leg AS (
 SELECT 'entry_transaction', 'e_' || leg.id,
 	   CASE WHEN leg.account_id IS NULL THEN 'the entry has no account'
 			WHEN leg.journal_id IS NULL THEN 'the entry has no transaction'
-			WHEN leg.account_tenant <> leg.tenant_id THEN 'account and transaction belong to different tenants'
+			WHEN leg.account_tenant <> leg.tenant_id THEN
+				 'account and transaction belong to different tenants'
 			WHEN leg.status <> 'committed' THEN format('t_%s is %s', leg.journal_id, leg.status)
 			WHEN (leg.kind = 'wallet') <> (leg.version IS NOT NULL)
 				 OR (leg.kind = 'wallet') <> (leg.posted IS NOT NULL) THEN
@@ -277,14 +278,16 @@ WHERE j.id >= from_journal AND j.tenant_id = ANY (tenants)
 	   OR j.leg_account_ids IS NULL AND e.id = j.entry_id
 		  AND (e.version, e.posted) IS DISTINCT FROM (j.version, j.posted)
 	   OR j.leg_account_ids IS NULL AND e.id = j.entry_id
-		  AND sign(e.amount) <> CASE j.command WHEN 'credit' THEN 1 WHEN 'reverse' THEN sign(e.amount)
-								ELSE -1 END)
+		  AND j.command <> 'reverse'
+		  AND sign(e.amount) <> CASE j.command WHEN 'credit' THEN 1 ELSE -1 END)
 UNION ALL
 SELECT 'transaction_reference', 't_' || j.id,
 	   CASE WHEN a.id IS NULL AND j.account_id IS NOT NULL THEN 'the account does not exist'
-			WHEN other.id IS NULL AND j.counterparty_id IS NOT NULL THEN 'the counterparty does not exist'
+			WHEN other.id IS NULL AND j.counterparty_id IS NOT NULL THEN
+				 'the counterparty does not exist'
 			WHEN h.id IS NULL AND j.hold_id IS NOT NULL THEN 'the hold does not exist'
-			WHEN original.id IS NULL AND j.reverses IS NOT NULL THEN 'the reversed transaction does not exist'
+			WHEN original.id IS NULL AND j.reverses IS NOT NULL THEN
+				 'the reversed transaction does not exist'
 			WHEN who.id IS NULL THEN 'the actor does not exist'
 			ELSE 'account, counterparty, hold or reversed transaction belong to another tenant' END
 FROM failsafe.journal AS j
@@ -557,7 +560,6 @@ DECLARE
 	quick bool;
 	since timestamptz;
 	asked failsafe.account;
-	scope record;
 	row_count int8;
 BEGIN
 	PERFORM failsafe._options_check(options, 'account', 'since', 'quick');
@@ -569,13 +571,12 @@ BEGIN
 	IF options ->> 'account' IS NOT NULL THEN
 		asked := failsafe._account_find(options ->> 'account');
 	END IF;
-	SELECT s.from_journal, s.after_entry INTO scope
-	FROM failsafe._verify_scope(since, quick) AS s;
 
-	-- one statement, one snapshot
+	-- one statement, one snapshot, for the scope too
 	RETURN QUERY
 		SELECT r.rule, r.object, r.detail
-		FROM (VALUES (tenants, asked.id, scope.from_journal, scope.after_entry)) AS s (t, a, j, e)
+		FROM (SELECT tenants AS t, asked.id AS a, scope.from_journal AS j, scope.after_entry AS e
+			  FROM failsafe._verify_scope(since, quick) AS scope) AS s
 		CROSS JOIN LATERAL (
 			SELECT * FROM failsafe._verify_sums(s.t, s.a, s.j, s.e)
 			UNION ALL SELECT * FROM failsafe._verify_balances(s.t, s.a, s.j, s.e)
@@ -592,7 +593,9 @@ BEGIN
 		LIMIT fault_limit;
 	GET DIAGNOSTICS row_count = ROW_COUNT;
 
-	RAISE NOTICE '%', failsafe._verify_counts(tenants, asked.id, scope.from_journal, scope.after_entry);
+	RAISE NOTICE '%', (
+		SELECT failsafe._verify_counts(tenants, asked.id, scope.from_journal, scope.after_entry)
+		FROM failsafe._verify_scope(since, quick) AS scope);
 	IF row_count = fault_limit THEN
 		RAISE WARNING 'only the first % faults are shown', fault_limit;
 	END IF;
