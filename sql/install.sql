@@ -115,3 +115,17 @@ CREATE FUNCTION testing.faults() RETURNS TABLE (rule text, object text, detail t
 LANGUAGE sql SET client_min_messages = warning AS $$
 	SELECT * FROM failsafe.ledger_verify()
 $$;
+
+-- Wait until a hold is over by the clock.
+CREATE FUNCTION testing.wait_until_over(hold_key text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	over_at timestamptz := (SELECT h.expires_at FROM failsafe.hold AS h
+							JOIN failsafe.idempotency_key AS k ON k.journal_id = h.id
+							WHERE k.key = hold_key);
+BEGIN
+	WHILE clock_timestamp() < over_at LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RETURN CASE WHEN over_at IS NOT NULL THEN 'over' END;
+END
+$$;
