@@ -102,11 +102,18 @@ error_detail_begin(StringInfo detail, FailsafeCode code)
 					 info->name, info->retryable ? "true" : "false");
 }
 
+/* What a caller sent is repeated up to a bound: details are logged. */
 void
 error_detail_text(StringInfo detail, const char *member, const char *value)
 {
+	int			length;
+
 	if (value == NULL)
 		return;
+	length = strlen(value);
+	if (length > ERROR_DETAIL_TEXT_BYTES_MAX)
+		value = psprintf("%.*s...",
+						 pg_mbcliplen(value, length, ERROR_DETAIL_TEXT_BYTES_MAX), value);
 	appendStringInfo(detail, ",\"%s\":", member);
 	escape_json(detail, value);
 }

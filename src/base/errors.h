@@ -62,8 +62,11 @@ pg_noreturn extern void error_raise(FailsafeCode code, const char *subject,
 
 /*
  * Build DETAIL: error_detail_begin() writes {"code":"NAME","retryable":…, and
- * the add functions append members; a NULL value appends nothing.
+ * the add functions append members; a NULL value appends nothing.  A text is cut
+ * after ERROR_DETAIL_TEXT_BYTES_MAX bytes, more than any valid key or code has.
  */
+#define ERROR_DETAIL_TEXT_BYTES_MAX	256
+
 extern void error_detail_begin(StringInfo detail, FailsafeCode code);
 extern void error_detail_text(StringInfo detail, const char *member, const char *value);
 extern void error_detail_raw(StringInfo detail, const char *member, const char *value);

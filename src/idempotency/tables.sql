@@ -10,6 +10,11 @@ CREATE TABLE failsafe.idempotency_key (
 ALTER TABLE failsafe.idempotency_key ALTER COLUMN fingerprint SET STORAGE PLAIN;
 ALTER TABLE failsafe.idempotency_key ALTER COLUMN key SET STORAGE PLAIN;
 CREATE UNIQUE INDEX idempotency_key_key ON failsafe.idempotency_key (tenant_id, key);
+COMMENT ON TABLE failsafe.idempotency_key IS
+'Keys of wallet commands: one key, one effect, for ever. A row is inserted with the effect and never changed.';
+COMMENT ON COLUMN failsafe.idempotency_key.journal_id IS 'the transaction that the key stands for';
+COMMENT ON COLUMN failsafe.idempotency_key.fingerprint IS
+'SHA-256 over the fields that make two commands the same';
 
 CREATE TABLE failsafe.application_key (
 	id int8 NOT NULL,

@@ -462,7 +462,8 @@ BEGIN
 			   failsafe._actor_label(j.actor_id)
 		FROM failsafe._hold_find(hold_history.hold) AS found (id)
 		JOIN failsafe.journal AS j ON j.hold_id = found.id
-		ORDER BY j.recorded_at, j.id;
+		-- a command that finds the hold expired writes the expiry before itself
+		ORDER BY j.recorded_at, j.command <> 'expire', j.id;
 	PERFORM failsafe._wait_durable_all();
 END
 $body$;

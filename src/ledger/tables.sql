@@ -145,5 +145,49 @@ CREATE TABLE failsafe.checkpoint (
 );
 CREATE UNIQUE INDEX checkpoint_account ON failsafe.checkpoint (account_id, entry_id);
 
--- A balance as settled by a posting, read and written by the API only.
+-- What ledger_post() takes an array of.
 CREATE TYPE failsafe.leg AS (account text, amount numeric, currency text);
+
+COMMENT ON TABLE failsafe.account IS
+'Accounts: what never changes about them. Read failsafe.accounts.';
+COMMENT ON COLUMN failsafe.account.kind IS
+'wallet: locked, versioned, with limits; system: derived from its entries, never locked';
+COMMENT ON TABLE failsafe.balance IS
+'What changes about an account under load, one row each. Of a system account only the status is used.';
+COMMENT ON COLUMN failsafe.balance.version IS 'number of the account''s entries';
+COMMENT ON COLUMN failsafe.balance.posted IS 'sum of the account''s entries, in minor units';
+COMMENT ON COLUMN failsafe.balance.held IS
+'rest of the holds that are open, in minor units; an expired one counts until its expiry is written';
+COMMENT ON COLUMN failsafe.balance.next_hold_expiry IS
+'when the open hold that expires first does so, or earlier';
+COMMENT ON TABLE failsafe.account_change IS
+'Status and limits of accounts as they were changed, with who and why; append-only.';
+COMMENT ON SEQUENCE failsafe.account_change_id_seq IS 'ids of account changes';
+COMMENT ON SEQUENCE failsafe.account_id_seq IS 'ids of accounts';
+COMMENT ON TABLE failsafe.journal IS
+'One row for each command that had an outcome, recorded declines and expiries of holds too; append-only. A replay answers from it. Read failsafe.transactions.';
+COMMENT ON COLUMN failsafe.journal.key IS 'the idempotency key; NULL for the expiry of a hold';
+COMMENT ON COLUMN failsafe.journal.posted IS
+'of the account named first, after the command; so are held, available and version';
+COMMENT ON COLUMN failsafe.journal.released IS
+'held money that the command set free without moving it';
+COMMENT ON SEQUENCE failsafe.journal_id_seq IS 'numbers of t_... and h_...; gaps are normal';
+COMMENT ON TABLE failsafe.entry IS
+'The legs of transactions, in minor units; append-only. They add up to zero in each currency. Read failsafe.entries.';
+COMMENT ON COLUMN failsafe.entry.amount IS '+ raises the account''s posted balance, - lowers it';
+COMMENT ON COLUMN failsafe.entry.version IS
+'1, 2, 3 ... of a wallet, without gaps; NULL for system accounts';
+COMMENT ON COLUMN failsafe.entry.effective_at IS 'where back-dated; else when it was recorded';
+COMMENT ON SEQUENCE failsafe.entry_id_seq IS
+'numbers of e_..., drawn in pairs (odd, even); gaps are normal';
+COMMENT ON TABLE failsafe.hold IS
+'Reserved money. amount = captured + released + what remains; an open hold has a rest.';
+COMMENT ON COLUMN failsafe.hold.id IS 'the number of the transaction that placed it';
+COMMENT ON COLUMN failsafe.hold.status IS
+'open, committed, rolled_back, expired; one that is open and past expires_at reserves nothing';
+COMMENT ON TABLE failsafe.reversible IS
+'How much of a transaction has been returned by reversals, in minor units; of one with more than two legs 0 or 1.';
+COMMENT ON TABLE failsafe.checkpoint IS
+'Balances of system accounts at a point: the sum of all entries up to entry_id. Kept so that a balance is read from few entries.';
+COMMENT ON TYPE failsafe.leg IS
+'A leg of ledger_post(): account, amount in minor units (+ raises posted, - lowers it), currency.';

@@ -385,7 +385,8 @@ $body$;
 COMMENT ON FUNCTION failsafe._verify_events(int4[], int8, int8, int8) IS
 'Rules transaction_event and event_transaction.';
 
--- A posting of more than two legs is reversed as a whole, and counts 1.
+-- A posting of two legs moved what one of them says; one of more legs is reversed as a
+-- whole, and counts 1.
 CREATE FUNCTION failsafe._verify_reversals(tenants int4[], only_account int8,
 										   from_journal int8, after_entry int8)
 RETURNS TABLE (rule text, object text, detail text)
@@ -398,16 +399,22 @@ SELECT 'reversal_sum', 't_' || coalesce(r.journal_id, told.journal_id),
 				 format('%s is noted as returned, the reversals add up to %s',
 						coalesce(r.reversed, 0), coalesce(told.amount, 0))
 			ELSE format('%s was returned, more than the %s that were moved',
-						r.reversed, coalesce(j.amount, 1)) END
+						r.reversed, moved.amount) END
 FROM failsafe.reversible AS r
 FULL JOIN (SELECT k.reverses AS journal_id, sum(coalesce(k.amount, 1)) AS amount
 		   FROM failsafe.journal AS k
 		   WHERE k.reverses IS NOT NULL AND k.status = 'committed'
 		   GROUP BY k.reverses) AS told ON told.journal_id = r.journal_id
 LEFT JOIN failsafe.journal AS j ON j.id = coalesce(r.journal_id, told.journal_id)
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN cardinality(j.leg_account_ids) = 2
+				THEN (SELECT abs(e.amount) FROM failsafe.entry AS e
+					  WHERE e.account_id = j.leg_account_ids[1] AND e.id = j.entry_blocks[1])
+				ELSE coalesce(j.amount, 1) END) AS moved (amount)
 WHERE (j.id IS NULL OR j.tenant_id = ANY (tenants))
   AND (only_account IS NULL OR only_account IN (j.account_id, j.counterparty_id))
-  AND (j.id IS NULL OR r.reversed IS DISTINCT FROM told.amount OR r.reversed > coalesce(j.amount, 1))
+  AND (j.id IS NULL OR r.reversed IS DISTINCT FROM told.amount
+	   OR r.reversed > moved.amount)
 $body$;
 COMMENT ON FUNCTION failsafe._verify_reversals(int4[], int8, int8, int8) IS
 'Rule reversal_sum.';
