@@ -26,6 +26,7 @@
 
 #define EXPONENT_DIGITS_MAX	3	/* 1e999 is a big number already */
 #define ZONE_HOURS_MAX		15
+#define FIND_MEMBERS_MAX	32	/* more than any object has that is searched by name */
 #define ERROR_BYTES_MAX		200	/* of a parser's message, which may quote the input */
 
 /* ---- writing ---- */
@@ -558,6 +559,21 @@ json_read(const char *json, int length, int members_max, JsonList *list)
 	if (JSON_ESCAPES_RAISE_COMPAT && encoding != PG_UTF8 && has_wide_escape(json, length))
 		return "an escape stands for a character beyond ASCII, and the database's encoding is not UTF8";
 	return parse(json, length, members_max, true, list);
+}
+
+const char *
+json_find_text(const char *json, const char *name)
+{
+	JsonList	list;
+
+	Assert(json != NULL && name != NULL);
+	if (json_read(json, strlen(json), FIND_MEMBERS_MAX, &list) != NULL ||
+		list.kind != JSON_MEMBER_OBJECT)
+		return NULL;
+	for (int i = 0; i < Min(list.count, FIND_MEMBERS_MAX); i++)
+		if (strcmp(list.members[i].name, name) == 0)
+			return list.members[i].kind == JSON_MEMBER_TEXT ? list.members[i].text : NULL;
+	return NULL;
 }
 
 const char *

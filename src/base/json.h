@@ -74,6 +74,9 @@ typedef struct JsonList
 extern const char *json_read(const char *json, int length, int members_max,
 							 JsonList *list);
 
+/* The text of an object's member; NULL where it has none of that name. */
+extern const char *json_find_text(const char *json, const char *name);
+
 /*
  * The elements of an array, raw only, all of them up to elements_max.  For text
  * that is valid JSON already: what it does not expect, it may raise.

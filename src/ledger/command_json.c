@@ -505,6 +505,26 @@ append_ids(StringInfo body, LedgerCommandType type, const LedgerOutcome *outcome
 	}
 }
 
+/*
+ * What went wrong.  A refusal names the field at fault; a decline is stored and
+ * answers with the catalogue's message alone, the same for ever.
+ */
+static const char *
+error_text(const LedgerOutcome *outcome)
+{
+	const char *message = error_info(outcome->code)->message;
+	const char *field = NULL;
+	const char *value = NULL;
+
+	if (outcome->status == LEDGER_REFUSED && outcome->detail != NULL)
+	{
+		field = json_find_text(outcome->detail, "field");
+		value = json_find_text(outcome->detail, "value");
+	}
+	return psprintf("%s%s%s%s%s", message, field != NULL ? ": " : "", field != NULL ? field : "",
+					value != NULL ? ": " : "", value != NULL ? value : "");
+}
+
 char *
 outcome_body(LedgerCommandType type, const LedgerOutcome *outcome)
 {
@@ -518,10 +538,8 @@ outcome_body(LedgerCommandType type, const LedgerOutcome *outcome)
 	json_member_text(&body, "status", ledger_status_names[outcome->status]);
 	if (outcome->status == LEDGER_DECLINED || outcome->status == LEDGER_REFUSED)
 	{
-		const FailsafeErrorInfo *info = error_info(outcome->code);
-
-		json_member_text(&body, "code", info->name);
-		json_member_text(&body, "error", info->message);
+		json_member_text(&body, "code", error_info(outcome->code)->name);
+		json_member_text(&body, "error", error_text(outcome));
 	}
 	else
 		append_ids(&body, type, outcome);

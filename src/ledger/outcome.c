@@ -4,9 +4,6 @@
  */
 #include "postgres.h"
 
-#include "fmgr.h"
-#include "utils/builtins.h"
-
 #include "base/json.h"
 #include "base/settings.h"
 #include "ledger/apply.h"
@@ -138,22 +135,6 @@ outcome_refuse(Segment *segment, Work *work, FailsafeCode code,
 	work->settled = true;
 }
 
-/* The account that a detail names; NULL where it names none. */
-static char *
-detail_account(const char *detail)
-{
-	LOCAL_FCINFO(fcinfo, 2);
-	Datum		account;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(detail);
-	fcinfo->args[0].isnull = false;
-	fcinfo->args[1].value = CStringGetTextDatum("account");
-	fcinfo->args[1].isnull = false;
-	account = json_object_field_text(fcinfo);
-	return fcinfo->isnull ? NULL : TextDatumGetCString(account);
-}
-
 /* The detail of a stored decline names the account that it was about. */
 void
 outcome_raise(const LedgerOutcome *outcome)
@@ -165,7 +146,7 @@ outcome_raise(const LedgerOutcome *outcome)
 	Assert(outcome->status == LEDGER_DECLINED || outcome->status == LEDGER_REFUSED);
 	if (outcome->status == LEDGER_DECLINED && outcome->detail != NULL)
 	{
-		account = detail_account(outcome->detail);
+		account = json_find_text(outcome->detail, "account");
 		if (account != NULL)
 			subject = psprintf("account \"%s\"", account);
 	}
