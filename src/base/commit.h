@@ -21,6 +21,9 @@ extern void commit_init(void);
 extern void commit_write_begin(void);
 extern void commit_write_end(void);
 
+/* This transaction had to wait for a row: others probably wait behind it. */
+extern void commit_note_contention(void);
+
 /* Between the two? */
 extern bool commit_is_writing(void);
 

@@ -77,6 +77,7 @@ struct RowTable
 
 	/* while open */
 	Relation	relation;
+	bool		lock_waited;	/* the last row_lock() had to wait */
 	TupleTableSlot *scan_slot;
 	IndexScanDesc scan;
 	ScanDirection direction;
@@ -467,20 +468,18 @@ static void
 row_index_insert(RowTable *table, RowIndex *index, TupleTableSlot *slot,
 				 bool only_summarizing)
 {
-	Relation	relation = row_index_relation(table, index);
+	Relation	relation;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
-	ExprContext *econtext;
+	ExprContext *econtext = GetPerTupleExprContext(table->estate);
 
+	/* most rows are in no partial index: ask before the index is opened */
+	econtext->ecxt_scantuple = slot;
+	if (index->predicate != NULL && !ExecQual(index->predicate, econtext))
+		return;
+	relation = row_index_relation(table, index);
 	if (only_summarizing && !index_info_summarizing_compat(index->info))
 		return;
-	if (index->predicate != NULL || index->info->ii_Expressions != NIL)
-	{
-		econtext = GetPerTupleExprContext(table->estate);
-		econtext->ecxt_scantuple = slot;
-		if (!ExecQual(index->predicate, econtext))
-			return;
-	}
 	FormIndexDatum(index->info, slot, table->estate, values, isnull);
 	index_insert(relation, values, isnull, &slot->tts_tid, table->relation,
 				 relation->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
@@ -653,37 +652,59 @@ row_serialization_failure(void)
 			 errhint("Retry the transaction; its keys will replay what was committed.")));
 }
 
-bool
-row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot, int lock_timeout_ms)
+/* One try to lock the row, with or without waiting; the tid moves along the chain. */
+static TM_Result
+row_lock_try(RowTable *table, ItemPointer tid, Snapshot snapshot, LockWaitPolicy policy)
 {
-	TupleTableSlot *slot = row_scan_slot(table);
-	ItemPointerData target = *tid;
 	TM_FailureData failure;
-	TM_Result	result = TM_Ok;
-	int			saved_timeout = LockTimeout;
 	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 
-	Assert(table->is_open && table->scan == NULL);
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	return table_tuple_lock(table->relation, tid, snapshot, row_scan_slot(table),
+							GetCurrentCommandId(false), LockTupleNoKeyExclusive,
+							policy, flags, &failure);
+}
+
+static TM_Result
+row_lock_wait(RowTable *table, ItemPointer tid, Snapshot snapshot, int lock_timeout_ms)
+{
+	TM_Result	result = TM_Ok;
+	int			saved_timeout = LockTimeout;
+
 	PG_TRY();
 	{
 		if (lock_timeout_ms > 0 && (LockTimeout == 0 || lock_timeout_ms < LockTimeout))
 			LockTimeout = lock_timeout_ms;
-		result = table_tuple_lock(table->relation, &target, snapshot, slot,
-								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
-								  LockWaitBlock, flags, &failure);
+		result = row_lock_try(table, tid, snapshot, LockWaitBlock);
 	}
 	PG_FINALLY();
 	{
 		LockTimeout = saved_timeout;
 	}
 	PG_END_TRY();
+	return result;
+}
 
+bool
+row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot, int lock_timeout_ms)
+{
+	ItemPointerData target = *tid;
+	TM_Result	result;
+
+	Assert(table->is_open && table->scan == NULL);
+	result = row_lock_try(table, &target, snapshot, LockWaitSkip);
+	table->lock_waited = result == TM_WouldBlock;
+	if (table->lock_waited)
+	{
+		commit_note_contention();
+		target = *tid;
+		result = row_lock_wait(table, &target, snapshot, lock_timeout_ms);
+	}
 	switch (result)
 	{
 		case TM_Ok:
-			slot_getallattrs(slot);
+			slot_getallattrs(row_current(table));
 			return true;
 		case TM_Deleted:
 			if (IsolationUsesXactSnapshot())
@@ -697,6 +718,12 @@ row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot, int lock_timeout_m
 				 (int) result, RelationGetRelationName(table->relation));
 	}
 	return false;
+}
+
+bool
+row_lock_waited(RowTable *table)
+{
+	return table->lock_waited;
 }
 
 static TM_Result

@@ -99,6 +99,9 @@ extern void row_scan_end_keep(RowTable *table); /* the last row stays in row_cur
 extern bool row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot,
 					 int lock_timeout_ms);
 
+/* Did the last row_lock() of the table have to wait? */
+extern bool row_lock_waited(RowTable *table);
+
 /* Replace the locked version by slot 0 of row_slot(); the slot gets the new tid. */
 extern void row_update(RowTable *table, ItemPointer tid);
 

@@ -40,7 +40,7 @@ typedef struct Account
 	AccountStatus system_status;	/* of system accounts only; others: the balance */
 	int			exponent;		/* decimal places of the currency */
 	ItemPointerData balance_hint;	/* where the balance was seen last */
-	int			contention;		/* postings that lock at once, after a lost race */
+	int			contention;		/* postings that still treat the account as busy */
 	char		currency[CURRENCY_BYTES_MAX + 1];
 	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
 } Account;

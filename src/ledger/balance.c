@@ -9,6 +9,7 @@
  * the one with the highest tid.
  *
  * Lock order: balances by account id [B1]; called after keys and journal rows.
+ * The queue lock of a busy account comes right before its row.
  */
 #include "postgres.h"
 
@@ -18,6 +19,8 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -25,14 +28,18 @@
 #include "utils/xid8.h"
 
 #include "base/actor.h"
+#include "base/commit.h"
 #include "base/compat.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "ledger/balance.h"
 #include "ledger/snapshot.h"
 
-/* After a lost race this backend locks the account for so many postings. */
+/* After a lost race or a wait this backend queues for the account so many times. */
 #define BALANCE_CONTENTION	32
+
+/* Marks the queue lock of an account among the advisory locks. */
+#define ACCOUNT_QUEUE_FIELD4	6
 
 enum
 {
@@ -184,11 +191,50 @@ balance_find(RowTable *table, Account *account, Snapshot snapshot)
 	return found;
 }
 
+/*
+ * Wait for a busy account in a queue of its own.  A row that many want is handed
+ * over in two steps (the tuple's lock, then the holder's transaction), each with
+ * its own sleep and wake-up; a plain lock is handed over in one, and when it is
+ * granted the row is free.  Only busy accounts have such a lock, so the lock table
+ * stays small; sessions that do not know that the account is busy wait for the row
+ * as ever, so nothing depends on it.
+ */
+static void
+account_queue(Account *account)
+{
+	LOCKTAG		tag;
+	int			saved_timeout = LockTimeout;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (account->id >> 32),
+						 (uint32) account->id, ACCOUNT_QUEUE_FIELD4);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return;
+	commit_note_contention();
+	account->contention = BALANCE_CONTENTION;
+	PG_TRY();
+	{
+		if (LockTimeout == 0 || setting_lock_wait_ms < LockTimeout)
+			LockTimeout = setting_lock_wait_ms;
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = saved_timeout;
+	}
+	PG_END_TRY();
+}
+
 static void
 balance_lock(RowTable *table, Balance *balance, Snapshot snapshot)
 {
 	Account    *account = balance->account;
 	ItemPointerData tid;
+
+	if (account->contention > 0)
+	{
+		account->contention--;
+		account_queue(account);
+	}
 
 	if (!balance_find(table, account, snapshot))
 		ereport(ERROR,
@@ -202,6 +248,8 @@ balance_lock(RowTable *table, Balance *balance, Snapshot snapshot)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("balance of account \"%s\" is missing", account->code),
 				 errhint("Run failsafe.ledger_verify().")));
+	if (row_lock_waited(table))
+		account->contention = BALANCE_CONTENTION;
 	balance_from_slot(balance, row_current(table));
 	account->balance_hint = balance->tid;
 }
@@ -256,10 +304,7 @@ balances_peek(Balance **balances, int count)
 	if (wallet == NULL)
 		return false;
 	if (wallet->account->contention > 0)
-	{
-		wallet->account->contention--;
 		return false;
-	}
 	table = row_open(&balance_spec);
 	snapshot = IsolationUsesXactSnapshot() ? snapshot_fresh() :
 		RegisterSnapshot(GetActiveSnapshot());
