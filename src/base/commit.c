@@ -56,7 +56,6 @@
 #include "base/settings.h"
 
 #define HOOKS_MAX		8
-#define CHILDREN_MAX	64		/* subtransactions that are asked for waiters */
 
 /* What this transaction did so far; all zero outside of a transaction. */
 typedef struct TransactionState
@@ -179,7 +178,10 @@ commit_process_utility(PlannedStmt *statement, const char *query, bool read_only
 
 /* ---------- early lock release ---------- */
 
-/* Does anybody wait for this transaction id, that is, for a row that it holds? */
+/*
+ * Does anybody wait for this transaction id, that is, for a row that it holds?
+ * Who waited for a committed subtransaction waits for its parent now.
+ */
 static bool
 xid_has_waiters(TransactionId xid)
 {
@@ -198,17 +200,8 @@ xid_has_waiters(TransactionId xid)
 static bool
 transaction_has_waiters(void)
 {
-	TransactionId *children;
-	int			count;
-
 	/* who waited in a queue is followed by the rest of it, asleep or just waking up */
-	if (transaction.contended || xid_has_waiters(GetTopTransactionId()))
-		return true;
-	count = Min(xactGetCommittedChildren(&children), CHILDREN_MAX);
-	for (int i = 0; i < count; i++)
-		if (xid_has_waiters(children[i]))
-			return true;
-	return false;
+	return transaction.contended || xid_has_waiters(GetTopTransactionId());
 }
 
 /* May this transaction drop its locks before its commit is durable? */
