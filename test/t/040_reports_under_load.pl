@@ -73,7 +73,8 @@ while ($rounds < $ROUNDS_MIN
 		FROM (VALUES ('w1'), ('w2'), ('fees'), ('world:EUR')) AS a (code)
 		CROSS JOIN LATERAL (
 			SELECT t.at, r.posted, r.version
-			FROM (SELECT clock_timestamp() - interval '20 milliseconds' AS at) AS t
+			FROM unnest('{20ms,200ms,2s}'::interval[]) AS age
+			CROSS JOIN LATERAL (SELECT clock_timestamp() - age AS at) AS t
 			CROSS JOIN LATERAL failsafe.account_balance_at(a.code, t.at) AS r
 			WHERE r.final) AS b;
 	});
