@@ -127,7 +127,8 @@ SELECT j.recorded_at, 'transaction', 't_' || j.id,
 	   concat_ws(' ', j.command,
 				 CASE WHEN j.status <> j.command THEN j.status END, j.code,
 				 j.amount || coalesce(' ' || coalesce(a.currency, other.currency), ''),
-				 a.code || coalesce(CASE WHEN j.command = 'credit' THEN ' <- ' ELSE ' -> ' END
+				 a.code || coalesce(CASE j.command WHEN 'credit' THEN ' <- '
+													  WHEN 'reverse' THEN ' / ' ELSE ' -> ' END
 									|| other.code, ''),
 				 'of h_' || j.hold_id, 'reverses t_' || j.reverses,
 				 'key=' || j.key, 'reference=' || j.reference, 'reason=' || j.reason,
