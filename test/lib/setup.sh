@@ -66,12 +66,13 @@ setup_end()
 	exit "$status"
 }
 
-# PostgreSQL refuses to run as root, so root's clusters belong to postgres.
+# PostgreSQL refuses to run as root, so root's clusters belong to postgres.  setpriv
+# becomes the command; runuser would stay beside it, and was seen to miss its end.
 as_server()
 {
 	if [ "$(id -u)" = 0 ]
 	then
-		runuser -u postgres -- env HOME="$FS_WORK" "$@"
+		setpriv --reuid postgres --regid postgres --init-groups env HOME="$FS_WORK" "$@"
 	else
 		"$@"
 	fi
