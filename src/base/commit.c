@@ -7,8 +7,8 @@
  * How early lock release works.  A commit writes its record, leaves the list of
  * running transactions and drops its locks; usually it waits for the disk (and
  * for synchronous standbys) before the last two, so a hot row passes from hand to
- * hand at the speed of the disk.  Here, when somebody waits for us, PRE_COMMIT turns
- * synchronous_commit off for this one commit, COMMIT turns it on again, and the wait follows when the
+ * hand at the speed of the disk.  Here, when somebody waits for us, PRE_COMMIT
+ * turns synchronous_commit off for this one commit, COMMIT turns it on again, and the wait follows when the
  * locks are gone.  The client is answered after that wait, as ever.
  *
  * Invariants:
@@ -209,7 +209,10 @@ static bool
 release_allowed(void)
 {
 	if (!transaction.wrote || synchronous_commit == SYNCHRONOUS_COMMIT_OFF ||
-		setting_early_lock_release == EARLY_LOCK_RELEASE_OFF || !transaction_has_waiters())
+		setting_early_lock_release == EARLY_LOCK_RELEASE_OFF)
+		return false;
+	if (setting_early_lock_release_when == EARLY_LOCK_RELEASE_WAITED &&
+		!transaction_has_waiters())
 		return false;
 	switch ((EarlyLockRelease) setting_early_lock_release)
 	{

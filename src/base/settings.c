@@ -35,6 +35,7 @@ int			setting_event_max_bytes = EVENT_BYTES_DEFAULT;
 int			setting_application_key_retention_s = APPLICATION_KEY_RETENTION_S_DEFAULT;
 char	   *setting_event_types = "*";
 int			setting_early_lock_release = EARLY_LOCK_RELEASE_OWN;
+int			setting_early_lock_release_when = EARLY_LOCK_RELEASE_WAITED;
 bool		setting_allow_prepare = false;
 bool		setting_allow_drop = false;
 bool		setting_log_refusals = true;
@@ -46,6 +47,12 @@ static const struct config_enum_entry early_lock_release_options[] = {
 	{"off", EARLY_LOCK_RELEASE_OFF, false},
 	{"own", EARLY_LOCK_RELEASE_OWN, false},
 	{"all", EARLY_LOCK_RELEASE_ALL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry early_lock_release_when_options[] = {
+	{"waited", EARLY_LOCK_RELEASE_WAITED, false},
+	{"always", EARLY_LOCK_RELEASE_ALWAYS, false},
 	{NULL, 0, false}
 };
 
@@ -329,6 +336,11 @@ settings_define_safety(void)
 							 "off: none; own: those in which only pg_failsafe wrote; all: every transaction in which it wrote. The client is answered after the flush in any case.",
 							 &setting_early_lock_release, EARLY_LOCK_RELEASE_OWN,
 							 early_lock_release_options, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("failsafe.early_lock_release_when",
+							 "Sets when locks are dropped before the flush: when somebody waited, or always.",
+							 NULL,
+							 &setting_early_lock_release_when, EARLY_LOCK_RELEASE_WAITED,
+							 early_lock_release_when_options, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("failsafe.allow_prepare",
 							 "Allows PREPARE TRANSACTION after a command of pg_failsafe.",
 							 "A prepared transaction keeps its keys and accounts locked until somebody resolves it.",

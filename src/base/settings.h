@@ -40,6 +40,12 @@ typedef enum EarlyLockRelease
 	EARLY_LOCK_RELEASE_ALL
 } EarlyLockRelease;
 
+typedef enum EarlyLockReleaseWhen
+{
+	EARLY_LOCK_RELEASE_WAITED,	/* somebody waits for us, or we had to wait */
+	EARLY_LOCK_RELEASE_ALWAYS
+} EarlyLockReleaseWhen;
+
 extern char *setting_tenant;			/* failsafe.tenant, superuser-set; "" = none */
 extern char *setting_region;			/* failsafe.region; "" = none */
 extern char *setting_trace_id;			/* failsafe.trace_id; "" = none */
@@ -52,6 +58,7 @@ extern int	setting_event_max_bytes;	/* failsafe.event_max_bytes */
 extern int	setting_application_key_retention_s;	/* failsafe.application_key_retention */
 extern char *setting_event_types;		/* failsafe.event_types: comma list, '*' and '!' */
 extern int	setting_early_lock_release; /* failsafe.early_lock_release, superuser-set */
+extern int	setting_early_lock_release_when;	/* ..._when, superuser-set */
 extern bool setting_allow_prepare;		/* failsafe.allow_prepare, superuser-set */
 extern bool setting_allow_drop;			/* failsafe.allow_drop, superuser-set */
 extern bool setting_log_refusals;		/* failsafe.log_refusals, superuser-set */

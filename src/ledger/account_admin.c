@@ -66,6 +66,19 @@ admin_begin(const char *function, bool writes)
 	account_cache_pin();
 }
 
+/* Refuse with the account and, where one differs, the field in DETAIL. */
+static void
+admin_refuse(FailsafeCode code, const char *field, const char *account)
+{
+	StringInfoData detail;
+
+	error_detail_begin(&detail, code);
+	error_detail_text(&detail, "account", account);
+	error_detail_text(&detail, "field", field);
+	error_detail_end(&detail);
+	error_raise(code, psprintf("\"%s\"", account), detail.data);
+}
+
 static const char *
 required_text(FunctionCallInfo fcinfo, int number, const char *name, int max_bytes)
 {
@@ -90,7 +103,7 @@ required_account(FunctionCallInfo fcinfo, int number)
 		error_raise_field(FAILSAFE_ACCOUNT_CODE_INVALID, "code", NULL);
 	account = account_find(tenant_current(), code);
 	if (account == NULL)
-		error_raise_field(FAILSAFE_ACCOUNT_UNKNOWN, "account", code);
+		admin_refuse(FAILSAFE_ACCOUNT_UNKNOWN, NULL, code);
 	return account;
 }
 
@@ -249,7 +262,7 @@ open_compare(const Account *account, const char *currency, bool is_system,
 			field = "ceiling";
 	}
 	if (field != NULL)
-		error_raise_field(FAILSAFE_ACCOUNT_CONFLICT, field, account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_CONFLICT, field, account->code);
 }
 
 /* account_open(code, currency, kind, floor, ceiling, metadata, options) */
@@ -276,7 +289,7 @@ failsafe_account_open(PG_FUNCTION_ARGS)
 	if (account_code_validate(code) != FAILSAFE_OK)
 		error_raise_field(FAILSAFE_ACCOUNT_CODE_INVALID, "code", NULL);
 	if (account_code_is_world(code))
-		error_raise_field(FAILSAFE_ACCOUNT_RESERVED, "code", code);
+		admin_refuse(FAILSAFE_ACCOUNT_RESERVED, NULL, code);
 	open_limits(fcinfo, is_system, &balance);
 
 	balance.account = account_find(tenant_current(), code);
@@ -342,10 +355,10 @@ change_status(Account *account, AccountStatus status, const char *change, const 
 
 	change_lock(&balance);
 	if (balance.status == ACCOUNT_STATUS_CLOSED && status != ACCOUNT_STATUS_CLOSED)
-		error_raise_field(FAILSAFE_ACCOUNT_CLOSED, "account", account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_CLOSED, NULL, account->code);
 	if (status == ACCOUNT_STATUS_CLOSED && balance.status != ACCOUNT_STATUS_CLOSED &&
 		(balance.posted_minor != 0 || balance.held_minor != 0))
-		error_raise_field(FAILSAFE_ACCOUNT_NOT_EMPTY, "account", account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_NOT_EMPTY, NULL, account->code);
 	if (balance.status != status)
 	{
 		balance.status = status;
@@ -395,7 +408,7 @@ failsafe_account_close(PG_FUNCTION_ARGS)
 	options_read(argument_jsonb(fcinfo, 2), NULL, 0, NULL);
 	account = required_account(fcinfo, 0);
 	if (account->is_system)
-		error_raise_field(FAILSAFE_ACCOUNT_KIND, "account", account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_KIND, NULL, account->code);
 	(void) ledger_expire_account(account->id);
 	PG_RETURN_DATUM(change_status(account, ACCOUNT_STATUS_CLOSED, "closed", reason));
 }
@@ -412,10 +425,10 @@ failsafe_account_set_limits(PG_FUNCTION_ARGS)
 	options_read(argument_jsonb(fcinfo, 4), NULL, 0, NULL);
 	balance.account = required_account(fcinfo, 0);
 	if (balance.account->is_system)
-		error_raise_field(FAILSAFE_ACCOUNT_KIND, "account", balance.account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_KIND, NULL, balance.account->code);
 	change_lock(&balance);
 	if (balance.status == ACCOUNT_STATUS_CLOSED)
-		error_raise_field(FAILSAFE_ACCOUNT_CLOSED, "account", balance.account->code);
+		admin_refuse(FAILSAFE_ACCOUNT_CLOSED, NULL, balance.account->code);
 	before = balance;
 	if (!PG_ARGISNULL(1))
 		limit_from_numeric(PG_GETARG_NUMERIC(1), "floor", -1,

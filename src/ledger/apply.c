@@ -496,7 +496,13 @@ segment_apply(Segment *segment)
 	INSTR_TIME_SET_CURRENT(elapsed);
 	INSTR_TIME_SUBTRACT(elapsed, start);
 	for (int i = 0; i < segment->count; i++)
+	{
+		const LedgerOutcome *outcome = segment->works[i].outcome;
+
 		count_outcome(&segment->works[i], INSTR_TIME_GET_MICROSEC(elapsed) / segment->count);
+		if (outcome->code != FAILSAFE_OK && !outcome->replayed)
+			error_log(outcome->code, NULL, outcome->detail);
+	}
 }
 
 /* ---------- the call ---------- */

@@ -425,8 +425,7 @@ failsafe_holds_sweep(PG_FUNCTION_ARGS)
 	int			max_rows = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
 
 	if (max_rows < 1 || max_rows > BATCH_COMMANDS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must be between 1 and %d", BATCH_COMMANDS_MAX)));
+		error_raise_field(FAILSAFE_OPTION_INVALID, "max_rows",
+						  psprintf("must be between 1 and %d", BATCH_COMMANDS_MAX));
 	PG_RETURN_INT32(ledger_expire_due(max_rows));
 }

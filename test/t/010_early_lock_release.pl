@@ -85,6 +85,12 @@ CREATE TABLE orders (a int);
 CREATE TRIGGER pay BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION pay_trigger();
 });
 
+# alone, nobody waits
+is_released('false', 'nobody waits', 'CREDIT');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET failsafe.early_lock_release_when = always});
+$node->reload;
+ok($node->poll_query_until('postgres', q{SHOW failsafe.early_lock_release_when}, 'always'), 'set to always');
+
 is_released('true', 'a statement of its own', 'CREDIT');
 is_released('true', 'a transaction block', 'BEGIN; CREDIT CREDIT COMMIT');
 is_released('true', 'with reads around it',

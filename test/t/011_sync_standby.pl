@@ -12,6 +12,7 @@ use Test::More;
 use Failsafe;
 
 my $primary = failsafe_node('primary', init => { allows_streaming => 1 }, conf => q{
+failsafe.early_lock_release_when = always
 fsync = on
 autovacuum = off
 wal_receiver_status_interval = 1
