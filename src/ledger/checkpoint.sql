@@ -6,8 +6,8 @@
 -- Whoever drew a number up to N has an id below H.  Under a snapshot whose xmin has
 -- reached H all of them are over, and the entries up to N will never change [F6].
 -- N and H are kept until then in sequences, which need neither a lock nor a dead row and
--- survive a rollback.  "home" tells the database that wrote them: after a restore both
--- numbers mean nothing.
+-- survive a rollback.  "home" tells the server, database and installation that wrote
+-- them: after a restore both numbers mean nothing.
 
 CREATE SEQUENCE failsafe.checkpoint_pending_entry MINVALUE 0;
 CREATE SEQUENCE failsafe.checkpoint_pending_xid MINVALUE 0;
@@ -41,11 +41,12 @@ LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
 SELECT hashint8extended((SELECT c.system_identifier FROM pg_control_system() AS c),
-						(SELECT d.oid::int8 FROM pg_database AS d
-						 WHERE d.datname = current_database()))
+						((SELECT d.oid::int8 FROM pg_database AS d
+						  WHERE d.datname = current_database()) << 32)
+						+ 'failsafe.checkpoint_pending_home'::regclass::oid::int8)
 $body$;
 COMMENT ON FUNCTION failsafe._database_home() IS
-'A number that differs between servers and between databases of one server.';
+'A number that differs between servers, databases and installations of the extension.';
 
 CREATE FUNCTION failsafe._entries_drawn() RETURNS int8
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
