@@ -6,10 +6,11 @@
 #   make ASSERT=1        with PostgreSQL's assertions compiled in
 #   make COVERAGE=1      instrumented for gcov
 #   make FAULTS=1        with fault points, for crash tests only
+#   make freeze VERSION=1.2.3   keep the scripts of a release (docs/releasing.md)
 #
 # Every .c below src/ is part of the library.  The install script is put
 # together from the files that src/install.order lists; the grants that end it
-# are compiled from src/grants.matrix.
+# are compiled from src/grants.matrix.  Update scripts take both from there too.
 
 PG_CONFIG ?= pg_config
 
@@ -21,8 +22,13 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(ROOT)/pg
 EXTENSION_SQL = pg_failsafe--$(EXTVERSION).sql
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
-DATA_built = $(EXTENSION_SQL)
-DATA = $(filter-out %/$(EXTENSION_SQL),$(sort $(wildcard sql/updates/*.sql)))
+
+# Scripts of released versions are kept as they were published; those to the
+# version in the making are filled in from the sources.
+RELEASED = $(sort $(wildcard sql/released/*.sql))
+UPDATES = $(filter-out $(notdir $(RELEASED)),$(notdir $(sort $(wildcard sql/updates/*.sql))))
+DATA_built = $(EXTENSION_SQL) $(UPDATES)
+DATA = $(filter-out %/$(EXTENSION_SQL),$(RELEASED))
 
 # The test that installs the extension comes first, the others in name order.
 TESTS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
@@ -48,7 +54,7 @@ PG_CFLAGS += --coverage -O0
 SHLIB_LINK += --coverage
 endif
 
-EXTRA_CLEAN = build $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) results \
+EXTRA_CLEAN = build $(UPDATES) $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) results \
 	output_iso tmp_check regression.diffs regression.out
 
 # No function here is small enough to gain from being inlined into a query,
@@ -74,22 +80,33 @@ build/flags: FORCE
 
 $(OBJS): build/flags
 
-# src/grants.matrix is written out as SQL, whatever the order of its lines.
-build/grants.sql: src/grants.matrix src/grants.awk
-	@mkdir -p build
-	awk -f src/grants.awk src/grants.matrix > $@.tmp && mv $@.tmp $@
+INSTALL_TOOLS = src/install-script src/version.awk src/install.awk src/grants.awk
+INSTALL_LISTS = src/install.order src/grants.matrix $(wildcard src/*.sql src/*/*.sql)
 
-SQL_PARTS := $(addprefix src/,$(shell sed -e 's/\#.*//' -e '/^[[:space:]]*$$/d' $(ROOT)/src/install.order))
+$(EXTENSION_SQL): pg_failsafe.control $(INSTALL_TOOLS) $(INSTALL_LISTS)
+	@sh src/install-script > $@.tmp && mv $@.tmp $@
 
-$(EXTENSION_SQL): pg_failsafe.control src/install.order $(SQL_PARTS) build/grants.sql
-	@( printf '%s\n' '\echo Use "CREATE EXTENSION pg_failsafe" to load this file. \quit' && \
-	   for part in $(SQL_PARTS) build/grants.sql; do \
-	       printf '\n-- ==== %s\n\n' "$$part" && cat "$$part" || exit 1; \
-	   done ) > $@.tmp && mv $@.tmp $@
+$(UPDATES): %: sql/updates/% src/update.awk $(INSTALL_TOOLS) $(INSTALL_LISTS)
+	@awk -f src/update.awk $< > $@.tmp && mv $@.tmp $@
+
+# A release is written down: its install script, and the updates that lead to it.
+# From then on they never change (docs/releasing.md).
+RELEASED_SQL = sql/released/pg_failsafe--$(VERSION).sql
+RELEASED_UPDATES = $(filter %--$(VERSION).sql,$(UPDATES))
+
+freeze: $(RELEASED_UPDATES)
+	@printf '%s\n' '$(VERSION)' | grep -qxE '[0-9]+\.[0-9]+\.[0-9]+' || \
+	   { echo 'usage: make freeze VERSION=1.2.3 [REPLACE=1]' >&2; exit 1; }
+	@test -n '$(REPLACE)' || ! test -e $(RELEASED_SQL) || \
+	   { echo '$(RELEASED_SQL) exists; REPLACE=1 if it was not published yet' >&2; exit 1; }
+	sh src/install-script $(VERSION) > $(RELEASED_SQL).tmp && mv $(RELEASED_SQL).tmp $(RELEASED_SQL)
+	@for script in $(RELEASED_UPDATES); do \
+	   mv $$script sql/released/ && rm sql/updates/$$script || exit 1; \
+	done
 
 # "make print-REGRESS" tells scripts what a variable holds.
 print-%:
 	@echo $($*)
 
 FORCE:
-.PHONY: FORCE
+.PHONY: FORCE freeze

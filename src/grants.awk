@@ -1,6 +1,7 @@
 # Compiles src/grants.matrix (its head describes the format) to SQL: first
-# everything is taken from PUBLIC, then each line's grants are given.
-# A line that it does not understand stops the build.
+# everything is taken from PUBLIC, then each line's grants are given; the lines of
+# one version alone, if version.awk is told so.  A line that it does not understand
+# stops the build.
 
 BEGIN {
 	roles = split("failsafe_reader failsafe_app failsafe_operator failsafe_admin", role, " ")
@@ -13,18 +14,11 @@ BEGIN {
 	print "	TO failsafe_reader, failsafe_app, failsafe_operator, failsafe_admin;"
 }
 
-function fail(why)
-{
-	printf "%s:%d: %s: %s\n", FILENAME, FNR, why, $0 > "/dev/stderr"
-	failed = 1
-	exit 1
-}
-
 { sub(/#.*/, "") }
 
 NF == 0 { next }
 
-{
+version_wanted() {
 	if (NF < roles + 1)
 		fail("an object and four marks are needed")
 

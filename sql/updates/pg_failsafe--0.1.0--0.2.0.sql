@@ -1,0 +1,6 @@
+-- From 0.1.0 to 0.2.0.
+
+-- Replaced in every update: running sessions look at the version again.
+CREATE OR REPLACE FUNCTION failsafe._library_version() RETURNS text
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'failsafe_library_version';
