@@ -48,7 +48,6 @@
 #include "base/row.h"
 
 #define SCHEMA_NAME			"failsafe"
-#define HINT_STEPS_MAX		256
 #define PRUNE_BELOW_BYTES	(BLCKSZ / 5)
 
 typedef struct RowIndex
@@ -561,70 +560,100 @@ row_scan_end_keep(RowTable *table)
 }
 
 /*
- * Index scans prune the pages they come by, a fetch by tid does not: without this
- * the dead versions of a busy row would fill its page, and every update would go
- * to another one.  Waiting until the page is nearly full saves WAL: one prune
- * record for some twenty updates.
+ * Index scans prune the pages they come by; here it is done by hand, or the dead
+ * versions of a busy row would fill its page, and every update would go to another
+ * one.  Waiting until the page is nearly full saves WAL: one prune record for some
+ * twenty updates.
  */
-static void
-row_prune(RowTable *table, BlockNumber block)
+static Buffer
+row_read_pruned(RowTable *table, BlockNumber block)
 {
 	Buffer		buffer = ReadBuffer(table->relation, block);
 	Page		page = BufferGetPage(buffer);
 
 	if (PageIsFull(page) || PageGetHeapFreeSpace(page) < PRUNE_BELOW_BYTES)
 		heap_page_prune_opt(table->relation, buffer);
-	ReleaseBuffer(buffer);
-}
-
-/* The first version in a chain of updates that the snapshot sees, from a hint. */
-static bool
-row_follow(RowTable *table, ItemPointer hint, Snapshot snapshot,
-		   int key_column, int64 key)
-{
-	TupleTableSlot *slot = row_scan_slot(table);
-	ItemPointerData tid = *hint;
-	TransactionId expected_xmin = InvalidTransactionId;
-
-	for (int step = 0; step < HINT_STEPS_MAX; step++)
-	{
-		HeapTupleHeader header;
-		bool		isnull;
-
-		if (!table_tuple_fetch_row_version(table->relation, &tid, SnapshotAny, slot))
-			return false;
-		header = ((HeapTupleTableSlot *) slot)->tuple->t_data;
-		if (TransactionIdIsValid(expected_xmin) &&
-			!TransactionIdEquals(HeapTupleHeaderGetXmin(header), expected_xmin))
-			return false;		/* the chain was pruned and its place used again */
-		if (DatumGetInt64(slot_getattr(slot, key_column, &isnull)) != key)
-			return false;
-		if (table_tuple_satisfies_snapshot(table->relation, slot, snapshot))
-		{
-			slot_getallattrs(slot);
-			return true;
-		}
-		if ((header->t_infomask & HEAP_XMAX_INVALID) ||
-			HeapTupleHeaderIndicatesMovedPartitions(header) ||
-			ItemPointerEquals(&header->t_ctid, &slot->tts_tid))
-			return false;
-		expected_xmin = HeapTupleHeaderGetUpdateXid(header);
-		tid = header->t_ctid;
-	}
-	return false;
+	return buffer;
 }
 
 bool
-row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
+row_fetch_root(RowTable *table, ItemPointer root, Snapshot snapshot,
 			   int key_column, int64 key)
 {
+	TupleTableSlot *slot = row_scan_slot(table);
+	BufferHeapTupleTableSlot *buffer_slot = (BufferHeapTupleTableSlot *) slot;
+	ItemPointerData tid = *root;
+	Buffer		buffer;
+	bool		found;
+	bool		isnull;
+
 	Assert(table->is_open && table->scan == NULL);
 	Assert(key_column >= 1 && key_column <= table->spec->column_count);
-	if (!ItemPointerIsValid(hint) ||
-		ItemPointerGetBlockNumber(hint) >= RelationGetNumberOfBlocks(table->relation))
+	if (!ItemPointerIsValid(root) ||
+		ItemPointerGetBlockNumber(root) >= RelationGetNumberOfBlocks(table->relation))
 		return false;
-	row_prune(table, ItemPointerGetBlockNumber(hint));
-	return row_follow(table, hint, snapshot, key_column, key);
+	ExecClearTuple(slot);
+	buffer = row_read_pruned(table, ItemPointerGetBlockNumber(root));
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	found = heap_hot_search_buffer(&tid, table->relation, buffer, snapshot,
+								   &buffer_slot->base.tupdata, NULL, true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (!found)
+	{
+		ReleaseBuffer(buffer);
+		return false;
+	}
+	slot->tts_tableOid = table->relation_id;
+	ExecStorePinnedBufferHeapTuple(&buffer_slot->base.tupdata, slot, buffer);
+	if (DatumGetInt64(slot_getattr(slot, key_column, &isnull)) != key)
+		return false;			/* the place was used again for another row */
+	slot_getallattrs(slot);
+	return true;
+}
+
+bool
+row_is_root(TupleTableSlot *slot)
+{
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	return !HeapTupleIsHeapOnly(((HeapTupleTableSlot *) slot)->tuple);
+}
+
+int
+row_read_page(RowTable *table, BlockNumber block, Snapshot snapshot,
+			  HeapTuple *tuples, int max)
+{
+	OffsetNumber roots[MaxHeapTuplesPerPage];
+	Buffer		buffer;
+	Page		page;
+	OffsetNumber last;
+	int			count = 0;
+
+	Assert(table->is_open && max >= MaxHeapTuplesPerPage);
+	buffer = ReadBuffer(table->relation, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	last = PageGetMaxOffsetNumber(page);
+	heap_get_root_tuples(page, roots);
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
+	{
+		ItemId		item = PageGetItemId(page, offset);
+		HeapTupleData tuple;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		tuple.t_tableOid = table->relation_id;
+		ItemPointerSet(&tuple.t_self, block, offset);
+		if (!HeapTupleSatisfiesVisibility(&tuple, snapshot, buffer))
+			continue;
+		tuples[count] = heap_copytuple(&tuple);
+		if (OffsetNumberIsValid(roots[offset - 1]))
+			ItemPointerSetOffsetNumber(&tuples[count]->t_self, roots[offset - 1]);
+		count++;
+	}
+	UnlockReleaseBuffer(buffer);
+	return count;
 }
 
 TupleTableSlot *
@@ -727,7 +756,7 @@ row_lock_waited(RowTable *table)
 }
 
 static TM_Result
-row_update_version(RowTable *table, ItemPointer tid, bool wait)
+row_update_version(RowTable *table, ItemPointer tid, bool wait, bool *is_hot)
 {
 	TupleTableSlot *slot = table->slots[0];
 	ItemPointerData target = *tid;
@@ -741,7 +770,8 @@ row_update_version(RowTable *table, ItemPointer tid, bool wait)
 									   GetCurrentCommandId(true), InvalidSnapshot,
 									   InvalidSnapshot, wait, &failure, &lock_mode,
 									   &update_indexes);
-	if (result != TM_Ok || update_indexes_none_compat(update_indexes))
+	*is_hot = result == TM_Ok && update_indexes_none_compat(update_indexes);
+	if (result != TM_Ok || *is_hot)
 		return result;
 	for (int j = 0; j < table->index_count; j++)
 		row_index_insert(table, &table->indexes[j], slot,
@@ -750,21 +780,23 @@ row_update_version(RowTable *table, ItemPointer tid, bool wait)
 	return TM_Ok;
 }
 
-void
+bool
 row_update(RowTable *table, ItemPointer tid)
 {
-	TM_Result	result = row_update_version(table, tid, true);
+	bool		is_hot;
+	TM_Result	result = row_update_version(table, tid, true, &is_hot);
 
 	/* the row is locked by us; anything but TM_Ok is a broken promise [W4] */
 	if (result != TM_Ok)
 		elog(ERROR, "unexpected result %d of updating a locked row of \"%s\"",
 			 (int) result, RelationGetRelationName(table->relation));
+	return is_hot;
 }
 
 bool
-row_try_update(RowTable *table, ItemPointer tid)
+row_try_update(RowTable *table, ItemPointer tid, bool *is_hot)
 {
-	return row_update_version(table, tid, false) == TM_Ok;
+	return row_update_version(table, tid, false, is_hot) == TM_Ok;
 }
 
 void

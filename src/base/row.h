@@ -19,8 +19,10 @@
 #ifndef FAILSAFE_BASE_ROW_H
 #define FAILSAFE_BASE_ROW_H
 
+#include "access/htup.h"
 #include "access/skey.h"
 #include "executor/tuptable.h"
+#include "storage/block.h"
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -102,28 +104,43 @@ extern bool row_lock(RowTable *table, ItemPointer tid, Snapshot snapshot,
 /* Did the last row_lock() of the table have to wait? */
 extern bool row_lock_waited(RowTable *table);
 
-/* Replace the locked version by slot 0 of row_slot(); the slot gets the new tid. */
-extern void row_update(RowTable *table, ItemPointer tid);
+/*
+ * Replace the locked version by slot 0 of row_slot(); the slot gets the new tid.
+ * True: the root of the chain stays as it was; false: the new version is a root.
+ */
+extern bool row_update(RowTable *table, ItemPointer tid);
 
 /*
  * Replace a version that is not locked, if it still is the current one and nobody
  * holds it; false otherwise, without waiting and with nothing changed.
  */
-extern bool row_try_update(RowTable *table, ItemPointer tid);
+extern bool row_try_update(RowTable *table, ItemPointer tid, bool *is_hot);
 
 /* Delete the locked version. */
 extern void row_delete(RowTable *table, ItemPointer tid);
 
 /*
- * From a remembered tid, follow the chain of updates to the version that the
- * snapshot sees; checks that column key_column (1 ..) of it equals key.  True:
- * it is in the scan slot (row_current()).  False: look it up by the index.
+ * From the remembered root of a chain of updates (the tid that an index entry has),
+ * find the version that the snapshot sees, on that page; checks that column
+ * key_column (1 ..) of it equals key.  True: it is in the scan slot
+ * (row_current()).  False: look it up by the index.
  */
-extern bool row_fetch_hint(RowTable *table, ItemPointer hint, Snapshot snapshot,
+extern bool row_fetch_root(RowTable *table, ItemPointer root, Snapshot snapshot,
 						   int key_column, int64 key);
+
+/* Is the row in a slot the root of its chain? */
+extern bool row_is_root(TupleTableSlot *slot);
 
 /* The scan slot: what the last scan step, lock or fetch found. */
 extern TupleTableSlot *row_current(RowTable *table);
+
+/*
+ * Copies of the rows of one page that the snapshot sees, t_self set to the roots of
+ * their chains; tuples[] has room for max >= MaxHeapTuplesPerPage of them.  For
+ * warming caches: takes no predicate lock.
+ */
+extern int	row_read_page(RowTable *table, BlockNumber block, Snapshot snapshot,
+						  HeapTuple *tuples, int max);
 
 /* Raw xmin of the version in a slot filled by a scan or a lock. */
 extern TransactionId row_xmin(TupleTableSlot *slot);

@@ -7,17 +7,20 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -43,6 +46,9 @@ enum
 	ACCOUNT_METADATA,
 	ACCOUNT_COLUMNS
 };
+
+/* Ledgers of up to so many pages (8 MB) are remembered by whole pages. */
+#define WARM_BLOCKS_MAX		1024
 
 static const RowColumn account_columns[ACCOUNT_COLUMNS] = {
 	{"id", INT8OID},
@@ -151,6 +157,35 @@ account_code_key(AccountCodeKey *key, int32 tenant_id, const char *code)
 	strlcpy(key->code, code, sizeof(key->code));
 }
 
+/* Fill an Account from the columns of a row. */
+static void
+account_fill(Account *account, const Datum *values)
+{
+	account->id = DatumGetInt64(values[ACCOUNT_ID]);
+	account->tenant_id = DatumGetInt32(values[ACCOUNT_TENANT_ID]);
+	strlcpy(account->code, TextDatumGetCString(values[ACCOUNT_CODE]), sizeof(account->code));
+	strlcpy(account->currency, TextDatumGetCString(values[ACCOUNT_CURRENCY]),
+			sizeof(account->currency));
+	account->is_system = strcmp(TextDatumGetCString(values[ACCOUNT_KIND]), "system") == 0;
+	ItemPointerSetInvalid(&account->balance_root);
+	if (!currency_exponent(account->currency, &account->exponent))
+		elog(ERROR, "currency \"%s\" of account %lld does not exist",
+			 account->currency, (long long) account->id);
+	Assert(account->id > 0 && account->code[0] != '\0');
+}
+
+static void
+account_remember(Account *account)
+{
+	AccountCodeKey key;
+	bool		found;
+
+	account_code_key(&key, account->tenant_id, account->code);
+	((AccountByCode *) hash_search(accounts_by_code, &key, HASH_ENTER, &found))->account = account;
+	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER, &found))->account = account;
+	Assert(!found);
+}
+
 /* Make an Account from a row; remember it only if it is committed [A1]. */
 static Account *
 account_read(TupleTableSlot *slot)
@@ -158,31 +193,48 @@ account_read(TupleTableSlot *slot)
 	bool		own = TransactionIdIsCurrentTransactionId(row_xmin(slot));
 	Account    *account = MemoryContextAllocZero(own ? CurrentMemoryContext : account_context,
 												 sizeof(Account));
-	AccountCodeKey key;
-	bool		found;
 
-	account->id = DatumGetInt64(slot->tts_values[ACCOUNT_ID]);
-	account->tenant_id = DatumGetInt32(slot->tts_values[ACCOUNT_TENANT_ID]);
-	strlcpy(account->code, TextDatumGetCString(slot->tts_values[ACCOUNT_CODE]),
-			sizeof(account->code));
-	strlcpy(account->currency, TextDatumGetCString(slot->tts_values[ACCOUNT_CURRENCY]),
-			sizeof(account->currency));
-	account->is_system =
-		strcmp(TextDatumGetCString(slot->tts_values[ACCOUNT_KIND]), "system") == 0;
-	ItemPointerSetInvalid(&account->balance_hint);
-	if (!currency_exponent(account->currency, &account->exponent))
-		elog(ERROR, "currency \"%s\" of account %lld does not exist",
-			 account->currency, (long long) account->id);
+	account_fill(account, slot->tts_values);
 	if (account->is_system)
 		account->system_status = balance_read_status(account->id);
-	if (own)
-		return account;
-	account_code_key(&key, account->tenant_id, account->code);
-	((AccountByCode *) hash_search(accounts_by_code, &key, HASH_ENTER, &found))->account = account;
-	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER,
-								 &found))->account = account;
-	Assert(account->id > 0 && account->code[0] != '\0');
+	if (!own)
+		account_remember(account);
 	return account;
+}
+
+/*
+ * Remember the wallets on the page of an account that was looked for, where the
+ * ledger is small: a new session then reads some hundred pages instead of doing
+ * ten thousand look-ups.  Rows of our own transaction stay out [A1].
+ */
+static void
+account_warm(RowTable *table, BlockNumber block, Snapshot snapshot)
+{
+	HeapTuple	tuples[MaxHeapTuplesPerPage];
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		isnull[ACCOUNT_COLUMNS];
+	int			count;
+
+	if (RelationGetNumberOfBlocks(row_relation(table)) > WARM_BLOCKS_MAX)
+		return;
+	count = row_read_page(table, block, snapshot, tuples, lengthof(tuples));
+	for (int i = 0; i < count; i++)
+	{
+		Account    *account;
+		int64		id;
+
+		heap_deform_tuple(tuples[i], RelationGetDescr(row_relation(table)), values, isnull);
+		id = DatumGetInt64(values[ACCOUNT_ID]);
+		if (hash_search(accounts_by_id, &id, HASH_FIND, NULL) == NULL &&
+			!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuples[i]->t_data)) &&
+			strcmp(TextDatumGetCString(values[ACCOUNT_KIND]), "wallet") == 0)
+		{
+			account = MemoryContextAllocZero(account_context, sizeof(Account));
+			account_fill(account, values);
+			account_remember(account);
+		}
+		heap_freetuple(tuples[i]);
+	}
 }
 
 static Account *
@@ -192,12 +244,18 @@ account_scan(int index_no, int key_count, ScanKey keys)
 	Snapshot	snapshot = snapshot_fresh();
 	TupleTableSlot *slot;
 	Account    *account = NULL;
+	BlockNumber block = InvalidBlockNumber;
 
 	row_scan_begin(table, index_no, snapshot, key_count, keys, false);
 	slot = row_scan_next(table);
 	if (slot != NULL)
+	{
+		block = ItemPointerGetBlockNumber(&slot->tts_tid);
 		account = account_read(slot);
+	}
 	row_scan_end(table);
+	if (account != NULL)
+		account_warm(table, block, snapshot);
 	UnregisterSnapshot(snapshot);
 	row_close(table);
 	return account;
@@ -219,6 +277,14 @@ account_find(int32 tenant_id, const char *code)
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(code));
 	keys[1].sk_collation = C_COLLATION_OID;
 	return account_scan(ACCOUNT_INDEX_CODE, 2, keys);
+}
+
+Account *
+account_cached(int64 id)
+{
+	AccountById *entry = hash_search(accounts_by_id, &id, HASH_FIND, NULL);
+
+	return entry != NULL ? entry->account : NULL;
 }
 
 Account *
@@ -378,7 +444,7 @@ account_insert(int32 tenant_id, const char *code, const char *currency,
 		account->is_system = is_system;
 		strlcpy(account->currency, currency, sizeof(account->currency));
 		strlcpy(account->code, code, sizeof(account->code));
-		ItemPointerSetInvalid(&account->balance_hint);
+		ItemPointerSetInvalid(&account->balance_root);
 		if (!currency_exponent(currency, &account->exponent))
 			error_raise_field(FAILSAFE_CURRENCY_UNKNOWN, "currency", currency);
 		return account;

@@ -39,7 +39,7 @@ typedef struct Account
 	bool		is_system;
 	AccountStatus system_status;	/* of system accounts only; others: the balance */
 	int			exponent;		/* decimal places of the currency */
-	ItemPointerData balance_hint;	/* where the balance was seen last */
+	ItemPointerData balance_root;	/* where the balance's chain of versions began */
 	int			contention;		/* postings that still treat the account as busy */
 	char		currency[CURRENCY_BYTES_MAX + 1];
 	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
@@ -51,6 +51,9 @@ extern void account_cache_pin(void);
 /* By code or id; NULL when the tenant has none. */
 extern Account *account_find(int32 tenant_id, const char *code);
 extern Account *account_find_id(int64 id);
+
+/* The account if this backend remembers it; no look-up. */
+extern Account *account_cached(int64 id);
 
 /* The tenant's system account 'world:' for the currency; opened at first use. */
 extern Account *account_world(int32 tenant_id, const char *currency);

@@ -2,8 +2,8 @@
  * ledger/balance.c
  *	  The balance rows.  Invariants B1-B6 are in balance.h.
  *
- * A balance is found from where this backend saw it last, and only then by the
- * index: under a held snapshot an index look-up walks every dead version, which
+ * A balance is found from the root of its chain of versions, where this backend saw
+ * it last, and only then by the index: under a held snapshot an index look-up walks every dead version, which
  * costs more the longer the snapshot lives.  The index is not unique for the
  * same reason, and it is read backwards, because the newest version is usually
  * the one with the highest tid.
@@ -23,6 +23,7 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -168,8 +169,33 @@ balance_to_slot(const Balance *balance, TupleTableSlot *slot)
 }
 
 /*
- * Find a version to start from: by the hint, else by the index.  The version is
- * in the table's scan slot.  SnapshotSelf is safe with the hint: what it calls
+ * The page that an index look-up led to holds the balances of other accounts, too:
+ * note their roots, for those accounts that this backend remembers.  A root that has
+ * become stale costs a look-up, nothing else.
+ */
+static void
+balance_warm(RowTable *table, BlockNumber block, Snapshot snapshot)
+{
+	HeapTuple	tuples[MaxHeapTuplesPerPage];
+	int			count = row_read_page(table, block, snapshot, tuples, lengthof(tuples));
+
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+		Account    *account =
+			account_cached(DatumGetInt64(heap_getattr(tuples[i], BALANCE_ACCOUNT_ID + 1,
+													  RelationGetDescr(row_relation(table)),
+													  &isnull)));
+
+		if (account != NULL)
+			account->balance_root = tuples[i]->t_self;
+		heap_freetuple(tuples[i]);
+	}
+}
+
+/*
+ * Find a version to start from: by the root, else by the index.  The version is in
+ * the table's scan slot.  SnapshotSelf is safe with the root: what it calls
  * current cannot be pruned while our active snapshot is held.
  */
 static bool
@@ -179,15 +205,19 @@ balance_find(RowTable *table, Account *account, Snapshot snapshot)
 	bool		found;
 
 	Assert(account->id > 0);
-	if (ItemPointerIsValid(&account->balance_hint) &&
-		row_fetch_hint(table, &account->balance_hint,
+	if (row_fetch_root(table, &account->balance_root,
 					   IsolationUsesXactSnapshot() ? snapshot : SnapshotSelf,
 					   BALANCE_ACCOUNT_ID + 1, account->id))
 		return true;
+	ItemPointerSetInvalid(&account->balance_root);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account->id));
 	row_scan_begin(table, 0, snapshot, 1, &key, true);
 	found = row_scan_next(table) != NULL;
 	row_scan_end_keep(table);
+	if (found && row_is_root(row_current(table)))
+		account->balance_root = row_current(table)->tts_tid;
+	if (found)
+		balance_warm(table, ItemPointerGetBlockNumber(&row_current(table)->tts_tid), snapshot);
 	return found;
 }
 
@@ -251,7 +281,8 @@ balance_lock(RowTable *table, Balance *balance, Snapshot snapshot)
 	if (row_lock_waited(table))
 		account->contention = BALANCE_CONTENTION;
 	balance_from_slot(balance, row_current(table));
-	account->balance_hint = balance->tid;
+	if (row_is_root(row_current(table)))
+		account->balance_root = balance->tid;
 }
 
 void
@@ -311,10 +342,7 @@ balances_peek(Balance **balances, int count)
 	free = balance_find(table, wallet->account, snapshot) &&
 		balance_is_free(row_current(table));
 	if (free)
-	{
 		balance_from_slot(wallet, row_current(table));
-		wallet->account->balance_hint = wallet->tid;
-	}
 	UnregisterSnapshot(snapshot);
 	row_close(table);
 	return free;
@@ -326,14 +354,16 @@ balance_try_write(Balance *balance)
 	RowTable   *table = row_open(&balance_spec);
 	TupleTableSlot *slot = row_slot(table, 0);
 	bool		written;
+	bool		is_hot;
 
 	Assert(balance->changed && !balance->account->is_system);
 	balance_to_slot(balance, slot);
-	written = row_try_update(table, &balance->tid);
+	written = row_try_update(table, &balance->tid, &is_hot);
 	if (written)
 	{
 		balance->tid = slot->tts_tid;
-		balance->account->balance_hint = slot->tts_tid;
+		if (!is_hot)
+			balance->account->balance_root = slot->tts_tid;
 		balance->changed = false;
 	}
 	else
@@ -359,9 +389,9 @@ balances_write(Balance **balances, int count)
 			table = row_open(&balance_spec);
 		slot = row_slot(table, 0);
 		balance_to_slot(balance, slot);
-		row_update(table, &balance->tid);
+		if (!row_update(table, &balance->tid))
+			balance->account->balance_root = slot->tts_tid;
 		balance->tid = slot->tts_tid;
-		balance->account->balance_hint = slot->tts_tid;
 		balance->changed = false;
 	}
 	if (table != NULL)
@@ -474,9 +504,8 @@ balance_read(Account *account, Balance *balance)
 
 	memset(balance, 0, sizeof(*balance));
 	balance->account = account;
-	found = ItemPointerIsValid(&account->balance_hint) &&
-		row_fetch_hint(table, &account->balance_hint, snapshot,
-					   BALANCE_ACCOUNT_ID + 1, account->id);
+	found = row_fetch_root(table, &account->balance_root, snapshot,
+						   BALANCE_ACCOUNT_ID + 1, account->id);
 	if (!found)
 	{
 		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account->id));
@@ -485,10 +514,7 @@ balance_read(Account *account, Balance *balance)
 		row_scan_end_keep(table);
 	}
 	if (found)
-	{
 		balance_from_slot(balance, row_current(table));
-		account->balance_hint = balance->tid;
-	}
 	row_close(table);
 	UnregisterSnapshot(snapshot);
 	return found;
