@@ -26,6 +26,7 @@
 
 #include "base/actor.h"
 #include "base/compat.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "ledger/balance.h"
@@ -223,6 +224,7 @@ balances_lock(Balance **balances, int count)
 		else
 			balance_lock(table, balance, snapshot);
 	}
+	FAULT_POINT(balances_locked);
 	row_close(table);
 	UnregisterSnapshot(snapshot);
 }
@@ -287,6 +289,7 @@ balance_try_write(Balance *balance)
 	written = row_try_update(table, &balance->tid);
 	if (written)
 	{
+		FAULT_POINT(balance_written);
 		balance->tid = slot->tts_tid;
 		balance->account->balance_hint = slot->tts_tid;
 		balance->changed = false;
@@ -315,6 +318,7 @@ balances_write(Balance **balances, int count)
 		slot = row_slot(table, 0);
 		balance_to_slot(balance, slot);
 		row_update(table, &balance->tid);
+		FAULT_POINT(balance_written);
 		balance->tid = slot->tts_tid;
 		balance->account->balance_hint = slot->tts_tid;
 		balance->changed = false;
@@ -345,6 +349,7 @@ balance_write_system(Balance *balance)
 	Assert(balance->posted_minor == 0 && balance->version == 0);	/* B6 */
 	balance_to_slot(balance, row_slot(table, 0));
 	row_update(table, &balance->tid);
+	FAULT_POINT(balance_written);
 	row_close(table);
 }
 
@@ -358,6 +363,7 @@ balance_insert(Balance *balance)
 	balance->recorded_at = GetCurrentTimestamp();
 	balance_to_slot(balance, slot);
 	row_insert(table, 1);
+	FAULT_POINT(balance_inserted);
 	row_close(table);
 }
 
@@ -393,6 +399,7 @@ account_change_insert(const Balance *balance, const char *change, const char *re
 		slot->tts_values[CHANGE_REASON] = CStringGetTextDatum(reason);
 	row_slot_store(slot);
 	row_insert(table, 1);
+	FAULT_POINT(account_change_inserted);
 	row_close(table);
 }
 
