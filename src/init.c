@@ -10,6 +10,7 @@
 #include "base/commit.h"
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/guard.h"
 #include "base/row.h"
 #include "base/settings.h"
@@ -25,6 +26,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	fault_init();
 	settings_init();
 	errors_init();
 	commit_init();

@@ -30,6 +30,7 @@
 
 #include "base/actor.h"
 #include "base/commit.h"
+#include "base/fault.h"
 #include "base/compat.h"
 #include "base/row.h"
 
@@ -205,6 +206,7 @@ actor_insert(RowTable *table, const char *session_user_name, const char *role_na
 	slot->tts_values[ACTOR_CREATED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	row_slot_store(slot);
 	row_insert(table, 1);
+	FAULT_POINT(actor_inserted);
 	commit_write_end();
 	Assert(id > 0);
 	return id;

@@ -53,6 +53,7 @@
 #include "base/commit.h"
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/settings.h"
 
 #define HOOKS_MAX		8
@@ -271,6 +272,7 @@ commit_resource_release(ResourceReleasePhase phase, bool is_commit, bool is_top_
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(XactLastCommitEnd, true);
 	RESUME_INTERRUPTS();
+	FAULT_POINT(commit_flushed);
 }
 
 /* ---------- callbacks ---------- */
@@ -300,11 +302,16 @@ commit_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			release_decide();
+			if (transaction.wrote)
+				FAULT_POINT(before_commit);
 			break;
 		case XACT_EVENT_COMMIT:
 			wait_due = release_decided;
 			if (transaction.wrote)
+			{
+				FAULT_POINT(commit_written);
 				last_released_early = release_decided;
+			}
 			release_restore();
 			transaction_finish(true);
 			break;

@@ -37,6 +37,7 @@
 #include "base/commit.h"
 #include "base/currency.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/money.h"
 #include "base/version.h"
 
@@ -204,6 +205,7 @@ insert_currency(const char *code, int exponent)
 							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_INSERT)
 		error_raise(FAILSAFE_SCHEMA_ALTERED, "currency", NULL);
 	is_new = SPI_processed == 1;
+	FAULT_POINT(currency_inserted);
 	SPI_finish();
 	commit_write_end();
 	return is_new;

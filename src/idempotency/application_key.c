@@ -43,6 +43,7 @@
 #include "base/actor.h"
 #include "base/commit.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/options.h"
 #include "base/row.h"
 #include "base/settings.h"
@@ -380,6 +381,7 @@ key_insert(RowTable *table, const ApplicationKey *name, Jsonb *request,
 	slot->tts_values[KEY_ACTOR_ID] = Int64GetDatum(actor_id);
 	row_slot_store(slot);
 	row_insert(table, 1);
+	FAULT_POINT(application_key_inserted);
 }
 
 /* Insert the key unless somebody was faster; true when it is ours [A1]. */
@@ -521,6 +523,7 @@ key_complete(RowTable *table, const StoredKey *stored, Jsonb *response)
 	row_slot_store(slot);
 	commit_write_begin();
 	row_update(table, &tid);
+	FAULT_POINT(application_key_written);
 	commit_write_end();
 }
 

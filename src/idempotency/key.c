@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/commit.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "base/tenant.h"
@@ -133,6 +134,7 @@ key_insert(RowTable *table, KeyClaim *claim, Datum key)
 	slot->tts_values[KEY_KEY] = key;
 	row_slot_store(slot);
 	row_insert(table, 1);
+	FAULT_POINT(key_inserted);
 	claim->tid = slot->tts_tid;
 }
 
@@ -200,6 +202,7 @@ key_unclaim(KeyClaim *claim)
 	Assert(claim->state == KEY_CLAIMED && claim->journal_id > 0);
 	CommandCounterIncrement();	/* a row of the same command cannot be deleted */
 	row_delete(table, &claim->tid);
+	FAULT_POINT(key_unclaimed);
 	row_close(table);
 	claim->journal_id = 0;
 }

@@ -27,6 +27,7 @@
 #include "base/actor.h"
 #include "base/commit.h"
 #include "base/currency.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/text.h"
 #include "idempotency/key_lock.h"
@@ -355,6 +356,7 @@ account_world(int32 tenant_id, const char *currency)
 
 		balance_insert(&balance);
 		account_change_insert(&balance, "opened", "opened at first use");
+		FAULT_POINT(world_opened);
 	}
 	return account;
 }
@@ -407,6 +409,7 @@ account_try_insert(RowTable *table, int32 tenant_id, const char *code, const cha
 	{
 		id = row_sequence_next("account_id_seq");
 		account_write(table, id, tenant_id, code, currency, is_system, metadata);
+		FAULT_POINT(account_inserted);
 	}
 	key_lock_release(&tag);
 	return id;

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/commit.h"
+#include "base/fault.h"
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/tenant.h"
@@ -76,6 +77,7 @@ segment_claim(Segment *segment)
 	if (count > 1)
 		qsort(claims, count, sizeof(KeyClaim *), compare_claims);
 	key_claim(claims, count, true);
+	FAULT_POINT(keys_claimed);
 }
 
 /* A key that was used before: its answer, or what differs. */
@@ -91,6 +93,7 @@ work_replay(Segment *segment, Work *work)
 				 errmsg("the journal row of an idempotency key is missing"),
 				 errhint("Run failsafe.ledger_verify().")));
 	commit_wait_durable(row->xmin);
+	FAULT_POINT(replay_read);
 	if (work->claim.matches)
 	{
 		outcome_from_row(work->outcome, row);
@@ -184,6 +187,7 @@ segment_lock_reversals(Segment *segment)
 		reversal_load(reversal, snapshot);
 		Assert(reversal->reversed_minor <= reversal->moved_minor);
 	}
+	FAULT_POINT(reversals_locked);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -275,6 +279,7 @@ segment_load_holds(Segment *segment)
 		due = hold_read_due(balance->account->id, segment->now, segment->snapshot);
 		foreach(cell, due)
 			hold_expire(segment, balance, lfirst(cell));
+		FAULT_POINT(holds_expired);
 		balance->next_hold_expiry =
 			hold_next_expiry_after(balance->account->id, segment->now, segment->snapshot);
 		balance->changed = true;
@@ -332,6 +337,7 @@ segment_peek(Segment *segment)
 		return false;
 	if (!balances_peek(segment->balances, segment->balance_count))
 		return false;
+	FAULT_POINT(balance_peeked);
 	segment->now = GetCurrentTimestamp();
 	return !segment_needs_holds(segment);
 }
@@ -428,6 +434,7 @@ segment_decide(Segment *segment)
 		if (code != FAILSAFE_OK)
 			work_fail(segment, work, code);
 	}
+	FAULT_POINT(decided);
 }
 
 /*

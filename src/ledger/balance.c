@@ -31,6 +31,7 @@
 #include "base/actor.h"
 #include "base/commit.h"
 #include "base/compat.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "ledger/balance.h"
@@ -302,6 +303,7 @@ balances_lock(Balance **balances, int count)
 		else
 			balance_lock(table, balance, snapshot);
 	}
+	FAULT_POINT(balances_locked);
 	row_close(table);
 	UnregisterSnapshot(snapshot);
 }
@@ -361,6 +363,7 @@ balance_try_write(Balance *balance)
 	written = row_try_update(table, &balance->tid, &is_hot);
 	if (written)
 	{
+		FAULT_POINT(balance_written);
 		balance->tid = slot->tts_tid;
 		if (!is_hot)
 			balance->account->balance_root = slot->tts_tid;
@@ -391,6 +394,7 @@ balances_write(Balance **balances, int count)
 		balance_to_slot(balance, slot);
 		if (!row_update(table, &balance->tid))
 			balance->account->balance_root = slot->tts_tid;
+		FAULT_POINT(balance_written);
 		balance->tid = slot->tts_tid;
 		balance->changed = false;
 	}
@@ -420,6 +424,7 @@ balance_write_system(Balance *balance)
 	Assert(balance->posted_minor == 0 && balance->version == 0);	/* B6 */
 	balance_to_slot(balance, row_slot(table, 0));
 	row_update(table, &balance->tid);
+	FAULT_POINT(balance_written);
 	row_close(table);
 }
 
@@ -433,6 +438,7 @@ balance_insert(Balance *balance)
 	balance->recorded_at = GetCurrentTimestamp();
 	balance_to_slot(balance, slot);
 	row_insert(table, 1);
+	FAULT_POINT(balance_inserted);
 	row_close(table);
 }
 
@@ -468,6 +474,7 @@ account_change_insert(const Balance *balance, const char *change, const char *re
 		slot->tts_values[CHANGE_REASON] = CStringGetTextDatum(reason);
 	row_slot_store(slot);
 	row_insert(table, 1);
+	FAULT_POINT(account_change_inserted);
 	row_close(table);
 }
 

@@ -13,6 +13,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/fault.h"
 #include "base/row.h"
 #include "ledger/hold.h"
 #include "ledger/snapshot.h"
@@ -242,6 +243,7 @@ holds_write(List *holds)
 			row_insert(table, 1);
 		else
 			row_update(table, &hold->tid);
+		FAULT_POINT(hold_written);
 		hold->tid = slot->tts_tid;
 		hold->is_new = hold->changed = false;
 	}

@@ -19,6 +19,7 @@
 #include "utils/xid8.h"
 
 #include "base/actor.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "ledger/journal.h"
@@ -542,5 +543,6 @@ reversible_write(int64 journal_id, ItemPointer tid, int128 reversed_minor)
 		row_update(table, tid);
 	else
 		row_insert(table, 1);
+	FAULT_POINT(reversal_written);
 	row_close(table);
 }

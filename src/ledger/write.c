@@ -16,6 +16,7 @@
 
 #include "base/actor.h"
 #include "base/commit.h"
+#include "base/fault.h"
 #include "base/row.h"
 #include "ledger/apply.h"
 
@@ -189,9 +190,12 @@ segment_write(Segment *segment)
 		outcome_from_row(work->outcome, &rows[row_count++]);
 	}
 	Assert(entry_count == leg_total && row_count <= segment->count + expiry_count);
+	FAULT_POINT(entries_drawn);
 	if (entry_count > 0)
 		entries_write(entries, entry_count);
+	FAULT_POINT(entries_written);
 	if (row_count > 0)
 		journal_write(rows, row_count);
+	FAULT_POINT(journal_written);
 	segment_events(segment, rows);
 }

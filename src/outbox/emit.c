@@ -28,6 +28,7 @@
 
 #include "base/commit.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/options.h"
 #include "base/settings.h"
 #include "base/tenant.h"
@@ -268,6 +269,7 @@ emit_write(OutboxEvent *event, bool ordered)
 	Assert(!outbox_event_type_reserved(event->event_type));
 	if (ordered)
 		order_lock(event->tenant_id, event->order_key);
+	FAULT_POINT(order_locked);
 	commit_write_begin();
 	/* after the wait, so that occurred_at follows the order of the numbers */
 	event->occurred_at = GetCurrentTimestamp();

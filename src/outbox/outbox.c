@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
+#include "base/fault.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "outbox/outbox.h"
@@ -154,7 +155,9 @@ append_lane(RowTable *leaf, int lane, int leaf_slot, OutboxEvent *events, int co
 			filled = 0;
 		}
 	}
+	FAULT_POINT(events_drawn);
 	row_insert(leaf, filled);
+	FAULT_POINT(events_written);
 }
 
 static RowTable *

@@ -44,6 +44,7 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
+#include "base/fault.h"
 #include "base/guard.h"
 #include "base/options.h"
 #include "base/row.h"
@@ -201,6 +202,7 @@ leaf_truncate(const char *name)
 	guard_open();
 	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not truncate \"%s\"", name);
+	FAULT_POINT(leaf_truncated);
 	guard_close();
 	SPI_finish();
 }
@@ -218,6 +220,7 @@ leaf_empty(Oid leaf_id, int slot, TimestampTz horizon, LeafContent *content)
 		return RETAIN_BUSY;
 	leaf = table_open(leaf_id, NoLock);
 	content_prove(content, leaf);
+	FAULT_POINT(leaf_proved);
 	passed = content_passed(content, slot, horizon);
 	table_close(leaf, NoLock);
 	if (passed && leaf_lock(leaf_id, AccessExclusiveLock))
