@@ -4,3 +4,6 @@
 CREATE OR REPLACE FUNCTION failsafe._library_version() RETURNS text
 LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'failsafe_library_version';
+
+-- include ledger/waits.sql
+-- grants 0.2.0

@@ -78,7 +78,14 @@ key_wait(Relation relation, ItemPointer tid, TransactionId holder,
 	{
 		if (timeout_ms > 0 && (LockTimeout == 0 || timeout_ms < LockTimeout))
 			LockTimeout = timeout_ms;
+		/*
+		 * The weakest tuple lock there is: it lets failsafe.waits see in pg_locks
+		 * which row is waited for.  Such locks do not meet each other, and nobody
+		 * takes the one that they would meet: who deletes a key's row holds it.
+		 */
+		LockTuple(relation, tid, AccessShareLock);
 		XactLockTableWait(holder, relation, tid, XLTW_InsertIndex);
+		UnlockTuple(relation, tid, AccessShareLock);
 	}
 	PG_FINALLY();
 	{
