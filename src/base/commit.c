@@ -8,8 +8,9 @@
  * running transactions and drops its locks; usually it waits for the disk (and
  * for synchronous standbys) before the last two, so a hot row passes from hand to
  * hand at the speed of the disk.  Here, when somebody waits for us, PRE_COMMIT
- * turns synchronous_commit off for this one commit, COMMIT turns it on again, and the wait follows when the
- * locks are gone.  The client is answered after that wait, as ever.
+ * turns synchronous_commit off for this one commit, COMMIT turns it on again, and
+ * the wait follows when the locks are gone.  The client is answered after that
+ * wait, as ever.
  *
  * Invariants:
  *	C1	Nobody is told of a commit before its record is flushed and, where the

@@ -76,6 +76,7 @@ struct RowTable
 
 	/* while open */
 	Relation	relation;
+	BlockNumber blocks;			/* of the table, as far as we asked */
 	bool		lock_waited;	/* the last row_lock() had to wait */
 	TupleTableSlot *scan_slot;
 	IndexScanDesc scan;
@@ -239,6 +240,7 @@ row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
 	}
 	Assert(table->spec == spec);
 	table->relation = relation;
+	table->blocks = 0;
 	table->scan = NULL;
 	table->scan_slot = NULL;
 	for (int i = 0; i < table->index_count; i++)
@@ -504,6 +506,13 @@ row_insert(RowTable *table, int count)
 	ResetPerTupleExprContext(table->estate);
 }
 
+ItemPointerData
+row_inserted_tid(RowTable *table, int i)
+{
+	Assert(table->is_open && i < table->slot_count);
+	return table->slots[i]->tts_tid;
+}
+
 /* ---------- reading ---------- */
 
 static TupleTableSlot *
@@ -576,6 +585,15 @@ row_read_pruned(RowTable *table, BlockNumber block)
 	return buffer;
 }
 
+/* A table is truncated under a lock that our own keeps away, so it only grows. */
+static bool
+row_has_block(RowTable *table, BlockNumber block)
+{
+	if (block >= table->blocks)
+		table->blocks = RelationGetNumberOfBlocks(table->relation);
+	return block < table->blocks;
+}
+
 bool
 row_fetch_root(RowTable *table, ItemPointer root, Snapshot snapshot,
 			   int key_column, int64 key)
@@ -590,7 +608,7 @@ row_fetch_root(RowTable *table, ItemPointer root, Snapshot snapshot,
 	Assert(table->is_open && table->scan == NULL);
 	Assert(key_column >= 1 && key_column <= table->spec->column_count);
 	if (!ItemPointerIsValid(root) ||
-		ItemPointerGetBlockNumber(root) >= RelationGetNumberOfBlocks(table->relation))
+		!row_has_block(table, ItemPointerGetBlockNumber(root)))
 		return false;
 	ExecClearTuple(slot);
 	buffer = row_read_pruned(table, ItemPointerGetBlockNumber(root));

@@ -80,6 +80,9 @@ extern TupleTableSlot *row_slot(RowTable *table, int i);
 /* Insert slots 0 .. count-1 in order, with their index entries; slots keep their tid. */
 extern void row_insert(RowTable *table, int count);
 
+/* Where row_insert() has put slot i. */
+extern ItemPointerData row_inserted_tid(RowTable *table, int i);
+
 /*
  * Scan the index number index_no of the spec with btree keys; call
  * row_scan_next() until it returns NULL, then row_scan_end().  The slot is the

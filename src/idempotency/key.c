@@ -2,9 +2,9 @@
  * idempotency/key.c
  *	  Wallet keys: look up, claim, un-claim.  Invariants K1-K4 are in key.h.
  *
- * Lock order: the short key lock is the innermost lock there is: nothing but
- * index pages is waited for while it is held.  The wait for another holder of
- * the key happens without it.
+ * Lock order: the short key locks are the innermost locks there are, taken in the
+ * order of the keys: nothing but pages is waited for while they are held.  The wait
+ * for another holder of a key happens without them.
  *
  * A crash at any step leaves nothing: the key row, the journal row and the
  * entries are one transaction.
@@ -29,6 +29,9 @@
 #include "base/text.h"
 #include "idempotency/key.h"
 #include "idempotency/key_lock.h"
+
+/* Keys of a batch that are claimed together: short locks held at once. */
+#define KEY_GROUP		64
 
 enum
 {
@@ -114,18 +117,17 @@ key_require_visible(RowTable *table, KeyClaim *claim, Datum key)
 				 errhint("Retry the transaction; the key will replay.")));
 }
 
+/* Fill slot number i with the row of a claim; its number is drawn here. */
 static void
-key_insert(RowTable *table, KeyClaim *claim, Datum key)
+key_fill(RowTable *table, int i, KeyClaim *claim, Datum key)
 {
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = row_slot(table, i);
 	bytea	   *fingerprint = palloc(VARHDRSZ + FINGERPRINT_BYTES);
 
-	commit_write_begin();
 	SET_VARSIZE(fingerprint, VARHDRSZ + FINGERPRINT_BYTES);
 	memcpy(VARDATA(fingerprint), claim->fingerprint, FINGERPRINT_BYTES);
 	claim->state = KEY_CLAIMED;
 	claim->journal_id = row_sequence_next("journal_id_seq");
-	slot = row_slot(table, 0);
 	memset(slot->tts_isnull, false, KEY_COLUMNS);
 	slot->tts_values[KEY_JOURNAL_ID] = Int64GetDatum(claim->journal_id);
 	slot->tts_values[KEY_TENANT_ID] = Int32GetDatum(claim->tenant_id);
@@ -133,25 +135,30 @@ key_insert(RowTable *table, KeyClaim *claim, Datum key)
 	slot->tts_values[KEY_FINGERPRINT] = PointerGetDatum(fingerprint);
 	slot->tts_values[KEY_KEY] = key;
 	row_slot_store(slot);
-	row_insert(table, 1);
-	FAULT_POINT(key_inserted);
-	claim->tid = slot->tts_tid;
 }
 
-/*
- * One try.  Returns the transaction to wait for, or InvalidTransactionId when
- * the claim is settled; *tid is the row that is waited for.
- */
+/* Insert the rows of claims that were missing. */
+static void
+key_insert(RowTable *table, KeyClaim **claims, const Datum *keys, int count)
+{
+	commit_write_begin();
+	for (int i = 0; i < count; i++)
+		key_fill(table, i, claims[i], keys[i]);
+	row_insert(table, count);
+	FAULT_POINT(key_inserted);
+	for (int i = 0; i < count; i++)
+		claims[i]->tid = row_inserted_tid(table, i);
+}
+
+/* Look a key up; the transaction that holds it, or InvalidTransactionId. */
 static TransactionId
-key_try(RowTable *table, KeyClaim *claim, Datum key, bool insert, ItemPointer tid)
+key_look_up(RowTable *table, KeyClaim *claim, Datum key, ItemPointer tid)
 {
 	SnapshotData dirty;
 	TupleTableSlot *slot;
-	LOCKTAG		tag;
 	TransactionId holder = InvalidTransactionId;
 
 	InitDirtySnapshot(dirty);
-	key_lock_acquire(&tag, KEY_LOCK_WALLET, claim->tenant_id, NULL, claim->key);
 	key_scan(table, &dirty, claim->tenant_id, key);
 	slot = row_scan_next(table);
 	if (slot != NULL && TransactionIdIsValid(dirty.xmin))
@@ -162,35 +169,76 @@ key_try(RowTable *table, KeyClaim *claim, Datum key, bool insert, ItemPointer ti
 	else if (slot != NULL)
 		key_read(claim, slot);
 	row_scan_end(table);
-	if (slot == NULL && insert)
-		key_insert(table, claim, key);
-	key_lock_release(&tag);
 	return holder;
+}
+
+/*
+ * Settle claims from the first on, under their short locks; those that are missing
+ * are inserted together.  Returns how many are settled: all, or those before the
+ * first one that a running transaction holds.  Later ones must not be claimed
+ * before it, or two batches could wait for each other [K3].
+ */
+static int
+key_try(RowTable *table, KeyClaim **claims, int count, bool insert,
+		TransactionId *holder, ItemPointer tid)
+{
+	LOCKTAG		tags[KEY_GROUP];
+	KeyClaim   *missing[KEY_GROUP];
+	Datum		keys[KEY_GROUP];
+	int			missing_count = 0;
+	int			settled = 0;
+
+	Assert(count > 0 && count <= KEY_GROUP);
+	*holder = InvalidTransactionId;
+	while (settled < count)
+	{
+		KeyClaim   *claim = claims[settled];
+		Datum		key = CStringGetTextDatum(claim->key);
+
+		claim->journal_id = 0;
+		key_lock_acquire(&tags[settled], KEY_LOCK_WALLET, claim->tenant_id, NULL, claim->key);
+		*holder = key_look_up(table, claim, key, tid);
+		if (TransactionIdIsValid(*holder))
+		{
+			key_lock_release(&tags[settled]);
+			break;
+		}
+		if (claim->journal_id == 0)
+		{
+			keys[missing_count] = key;
+			missing[missing_count++] = claim;
+		}
+		settled++;
+	}
+	if (insert && missing_count > 0)
+		key_insert(table, missing, keys, missing_count);
+	for (int i = 0; i < settled; i++)
+		key_lock_release(&tags[i]);
+	return settled;
 }
 
 void
 key_claim(KeyClaim **claims, int count, bool claim)
 {
 	RowTable   *table = row_open(&key_spec);
+	int			done = 0;
 
-	for (int i = 0; i < count; i++)
+	while (done < count)
 	{
-		Datum		key = CStringGetTextDatum(claims[i]->key);
 		ItemPointerData tid;
 		TransactionId holder;
 
-		Assert(i == 0 || strcmp(claims[i - 1]->key, claims[i]->key) < 0);	/* K3 */
-		claims[i]->journal_id = 0;
-		while (TransactionIdIsValid(holder = key_try(table, claims[i], key, claim, &tid)))
-		{
-			CHECK_FOR_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+		Assert(done == 0 || strcmp(claims[done - 1]->key, claims[done]->key) < 0);	/* K3 */
+		done += key_try(table, claims + done, Min(count - done, KEY_GROUP), claim,
+						&holder, &tid);
+		if (TransactionIdIsValid(holder))
 			key_wait(row_relation(table), &tid, holder, setting_key_wait_ms,
 					 "idempotency key");
-		}
-		if (claims[i]->journal_id != 0 && claims[i]->state == KEY_FOUND &&
-			IsolationUsesXactSnapshot())
-			key_require_visible(table, claims[i], key);
 	}
+	for (int i = 0; i < count && IsolationUsesXactSnapshot(); i++)
+		if (claims[i]->journal_id != 0 && claims[i]->state == KEY_FOUND)
+			key_require_visible(table, claims[i], CStringGetTextDatum(claims[i]->key));
 	row_close(table);
 }
 

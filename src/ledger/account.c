@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -120,6 +121,25 @@ account_status_from_text(const char *text)
 	return ACCOUNT_STATUS_CLOSED;
 }
 
+/* Codes are short and their keys have room for long ones: look at the code alone. */
+static uint32
+account_code_hash(const void *data, Size size)
+{
+	const AccountCodeKey *key = data;
+
+	return hash_bytes((const unsigned char *) key->code, strlen(key->code)) ^
+		(uint32) key->tenant_id;
+}
+
+static int
+account_code_match(const void *a, const void *b, Size size)
+{
+	const AccountCodeKey *left = a;
+	const AccountCodeKey *right = b;
+
+	return left->tenant_id != right->tenant_id || strcmp(left->code, right->code) != 0;
+}
+
 /* Start a call: from here to the next pin the pointers handed out stay valid. */
 void
 account_cache_pin(void)
@@ -141,8 +161,10 @@ account_cache_pin(void)
 	control.hcxt = account_context;
 	control.keysize = sizeof(AccountCodeKey);
 	control.entrysize = sizeof(AccountByCode);
+	control.hash = account_code_hash;
+	control.match = account_code_match;
 	accounts_by_code = hash_create("pg_failsafe accounts by code", 256, &control,
-								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+								   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	control.keysize = sizeof(int64);
 	control.entrysize = sizeof(AccountById);
 	accounts_by_id = hash_create("pg_failsafe accounts by id", 256, &control,
@@ -153,7 +175,6 @@ static void
 account_code_key(AccountCodeKey *key, int32 tenant_id, const char *code)
 {
 	Assert(strlen(code) <= ACCOUNT_CODE_BYTES_MAX);
-	memset(key, 0, sizeof(*key));
 	key->tenant_id = tenant_id;
 	strlcpy(key->code, code, sizeof(key->code));
 }
@@ -179,11 +200,15 @@ static void
 account_remember(Account *account)
 {
 	AccountCodeKey key;
+	AccountByCode *by_code;
+	AccountById *by_id;
 	bool		found;
 
 	account_code_key(&key, account->tenant_id, account->code);
-	((AccountByCode *) hash_search(accounts_by_code, &key, HASH_ENTER, &found))->account = account;
-	((AccountById *) hash_search(accounts_by_id, &account->id, HASH_ENTER, &found))->account = account;
+	by_code = hash_search(accounts_by_code, &key, HASH_ENTER, &found);
+	by_code->account = account;
+	by_id = hash_search(accounts_by_id, &account->id, HASH_ENTER, &found);
+	by_id->account = account;
 	Assert(!found);
 }
 
@@ -338,16 +363,25 @@ account_code_validate(const char *code)
 }
 
 Account *
-account_world(int32 tenant_id, const char *currency)
+account_world(Account *sibling)
 {
+	int32		tenant_id = sibling->tenant_id;
+	const char *currency = sibling->currency;
 	char		code[CURRENCY_BYTES_MAX + 8];
 	Account    *account;
 	bool		created;
 
+	if (sibling->world != NULL)
+		return sibling->world;
 	snprintf(code, sizeof(code), "world:%s", currency);
 	account = account_find(tenant_id, code);
 	if (account != NULL)
+	{
+		/* both in the cache: then they live and go together */
+		if (account_cached(account->id) == account && account_cached(sibling->id) == sibling)
+			sibling->world = account;
 		return account;
+	}
 	account = account_insert(tenant_id, code, currency, true,
 							 DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), &created);
 	if (created)

@@ -40,6 +40,7 @@ typedef struct Account
 	AccountStatus system_status;	/* of system accounts only; others: the balance */
 	int			exponent;		/* decimal places of the currency */
 	ItemPointerData balance_root;	/* where the balance's chain of versions began */
+	struct Account *world;		/* of the same tenant and currency, once it was needed */
 	int			contention;		/* postings that still treat the account as busy */
 	char		currency[CURRENCY_BYTES_MAX + 1];
 	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
@@ -55,8 +56,8 @@ extern Account *account_find_id(int64 id);
 /* The account if this backend remembers it; no look-up. */
 extern Account *account_cached(int64 id);
 
-/* The tenant's system account 'world:' for the currency; opened at first use. */
-extern Account *account_world(int32 tenant_id, const char *currency);
+/* The system account 'world:' of an account's tenant and currency; opened at first use. */
+extern Account *account_world(Account *sibling);
 
 /* Is this the code of a world account? */
 extern bool account_code_is_world(const char *code);

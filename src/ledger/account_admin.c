@@ -76,7 +76,7 @@ admin_refuse(FailsafeCode code, const char *field, const char *account)
 	error_detail_text(&detail, "account", account);
 	error_detail_text(&detail, "field", field);
 	error_detail_end(&detail);
-	error_raise(code, psprintf("\"%s\"", account), detail.data);
+	error_raise(code, field != NULL ? field : psprintf("\"%s\"", account), detail.data);
 }
 
 static const char *

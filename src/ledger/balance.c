@@ -2,11 +2,11 @@
  * ledger/balance.c
  *	  The balance rows.  Invariants B1-B6 are in balance.h.
  *
- * A balance is found from the root of its chain of versions, where this backend saw
- * it last, and only then by the index: under a held snapshot an index look-up walks every dead version, which
- * costs more the longer the snapshot lives.  The index is not unique for the
- * same reason, and it is read backwards, because the newest version is usually
- * the one with the highest tid.
+ * A balance is found from the root of its chain of versions, where this backend
+ * saw it last, and only then by the index: under a held snapshot an index look-up
+ * walks every dead version, which costs more the longer the snapshot lives.  The
+ * index is not unique for the same reason, and it is read backwards, because the
+ * newest version is usually the one with the highest tid.
  *
  * Lock order: balances by account id [B1]; called after keys and journal rows.
  * The queue lock of a busy account comes right before its row.

@@ -84,7 +84,7 @@ extern int64 journal_id_of_entry(int64 entry_id, Snapshot snapshot);
 extern bool entry_amount(int64 account_id, int64 entry_id, Snapshot snapshot, int128 *amount);
 
 extern void journal_write(const JournalRow *rows, int count);
-extern void entries_write(const EntryRow *entries, int count);
+extern void entries_write(EntryRow *entries, int count);	/* sorts them */
 
 /* Lock the journal row that is to be reversed; it stays as it is. */
 extern void journal_lock(const JournalRow *row, Snapshot snapshot);

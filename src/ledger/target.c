@@ -300,7 +300,7 @@ work_world(Segment *segment, Work *work)
 
 	if (work->counterparty == NULL &&
 		(type == LEDGER_DEBIT || type == LEDGER_CREDIT || type == LEDGER_COMMIT))
-		work->counterparty = account_world(segment->tenant_id, work->account->currency);
+		work->counterparty = account_world(work->account);
 }
 
 /* ---------- fingerprint ---------- */
