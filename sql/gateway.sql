@@ -142,6 +142,15 @@ SELECT n, status FROM wallet_batch('[
 SELECT testing.refuse($$SELECT wallet_debit('gat_b', 5000, 'EUR', 'gat_c1')$$);
 SELECT posted FROM account_balance('gat_b');
 
+-- The first use of a currency, by several commands of one batch
+SELECT currency_add('GATNEW', 2);
+SELECT code FROM account_open('gat_new', 'GATNEW');
+SELECT n, status, posted FROM wallet_batch('[
+	{"command": "credit", "account": "gat_new", "amount": 5, "currency": "GATNEW", "idempotency_key": "gat_g1"},
+	{"command": "credit", "account": "gat_new", "amount": 5, "currency": "GATNEW", "idempotency_key": "gat_g2"},
+	{"command": "debit", "account": "gat_new", "amount": 1, "currency": "GATNEW", "idempotency_key": "gat_g3"}]');
+SELECT posted FROM account_balance('world:GATNEW');
+
 -- A refused command gives its key back, also after it was claimed
 SELECT n, status, code FROM wallet_batch('[
 	{"command": "debit", "account": "gat_b", "amount": 1, "currency": "EUR", "idempotency_key": "gat_d1", "options": {"expected_version": 0}},

@@ -123,6 +123,14 @@ SELECT s.* FROM wallet_credit('led_usd', 1, 'USD', 'led_p1') AS r, testing.show(
 SELECT s.* FROM ledger_post(ARRAY[('led_a', -300, 'EUR'), ('led_b', 200, 'EUR'), ('led_fees', 100, 'EUR'),
 	('led_usd', 5, 'USD'), ('world:USD', -5, 'USD')]::leg[], 'led_p0') AS r, testing.show(r) AS s;
 SELECT available FROM account_balance('led_a') \gset
+-- a currency is used first by naming its world account
+SELECT currency_add('LEDNEW', 0);
+SELECT code FROM account_open('led_new', 'LEDNEW');
+SELECT testing.refuse($$SELECT ledger_post(ARRAY[('led_new', 5, 'LEDNEW'), ('world:LEDOLD', -5, 'LEDNEW')]::leg[], 'led_p4')$$);
+SELECT testing.refuse($$SELECT account_balance('world:LEDNEW')$$);
+SELECT s.* FROM ledger_post(ARRAY[('led_new', 5, 'LEDNEW'), ('world:LEDNEW', -5, 'LEDNEW')]::leg[], 'led_p4') AS r, testing.show(r) AS s;
+SELECT s.* FROM wallet_transfer('world:LEDNEW', 'led_new', 1, 'LEDNEW', 'led_p5') AS r, testing.show(r) AS s;
+SELECT posted FROM account_balance('world:LEDNEW');
 -- out and in again on one account: only the net counts
 SELECT s.status FROM ledger_post(ARRAY[('led_a', -:available - 10, 'EUR'), ('led_a', 10, 'EUR'), ('led_fees', :available, 'EUR')]::leg[],
 	'led_p2') AS r, testing.show(r) AS s;

@@ -327,11 +327,19 @@ row_verify(const RowTableSpec *spec, Relation relation)
 		row_refuse(relation, "another table access method");
 	if (relation->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 		row_refuse(relation, "not a logged table");
-	if (descriptor->natts != spec->column_count)
+	if (descriptor->natts < spec->column_count)
 		row_refuse(relation, "another number of columns");
 	for (int i = 0; i < descriptor->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(descriptor, i);
+
+		if (i >= spec->column_count)
+		{
+			/* one that was added and dropped again is in the catalog for ever */
+			if (!column->attisdropped)
+				row_refuse(relation, "another number of columns");
+			continue;
+		}
 
 		if (column->attisdropped || column->attgenerated != '\0' ||
 			column->atttypid != spec->columns[i].type ||
@@ -367,6 +375,18 @@ row_describe_index(RowTable *table, RowIndex *index, Relation relation)
 		index->predicate = ExecPrepareQual(predicate, table->estate);
 }
 
+/* Our columns alone: what was added behind them and dropped is never written. */
+static TupleDesc
+row_own_columns(const RowTableSpec *spec, Relation relation)
+{
+	TupleDesc	descriptor = CreateTemplateTupleDesc(spec->column_count);
+
+	Assert(RelationGetDescr(relation)->natts >= spec->column_count);
+	for (int i = 1; i <= spec->column_count; i++)
+		TupleDescCopyEntry(descriptor, i, RelationGetDescr(relation), i);
+	return descriptor;
+}
+
 /* Build everything that lives until the next invalidation [W5]. */
 static void
 row_describe(RowTable *table, Relation relation)
@@ -388,7 +408,7 @@ row_describe(RowTable *table, Relation relation)
 	table->slot_count = 0;
 	table->slots = NULL;
 	table->index_count = 0;
-	table->descriptor = CreateTupleDescCopyConstr(RelationGetDescr(relation));
+	table->descriptor = row_own_columns(table->spec, relation);
 	table->estate = CreateExecutorState();
 	index_ids = RelationGetIndexList(relation);
 	foreach(cell, index_ids)

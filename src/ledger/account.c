@@ -390,6 +390,7 @@ account_world(Account *sibling)
 
 		balance_insert(&balance);
 		account_change_insert(&balance, "opened", "opened at first use");
+		CommandCounterIncrement();	/* the next command of a batch finds it */
 		FAULT_POINT(world_opened);
 	}
 	return account;

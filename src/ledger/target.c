@@ -3,7 +3,8 @@
  *	  From what a command names to accounts, holds and transactions; its
  *	  fingerprint; and which fields differ when a key is used again.
  *
- * Takes no lock but that of a currency's first use of its world account.
+ * Takes no lock but that of a currency's first use of its world account: before
+ * the keys when a command names it, after them when it is the default.
  */
 #include "postgres.h"
 
@@ -61,13 +62,27 @@ target_row(Segment *segment, const char *target, Snapshot snapshot)
 	return row;
 }
 
+/* Naming the world account of a known currency is a use of it, too. */
+static Account *
+find_or_open_world(Segment *segment, const char *code, const char *currency)
+{
+	Account    *account = account_find(segment->tenant_id, code);
+	int			exponent;
+
+	if (account != NULL || currency == NULL || !account_code_is_world(code) ||
+		strcmp(code + strlen("world:"), currency) != 0 ||
+		strlen(currency) > CURRENCY_BYTES_MAX || !currency_exponent(currency, &exponent))
+		return account;
+	return account_world(segment->tenant_id, currency);
+}
+
 static FailsafeCode
 resolve_account(Segment *segment, const char *code, const char *currency, const char *name,
 				Account **account, const char **field, const char **value)
 {
 	int			exponent;
 
-	*account = account_find(segment->tenant_id, code);
+	*account = find_or_open_world(segment, code, currency);
 	*field = name;
 	*value = code;
 	if (*account == NULL)
