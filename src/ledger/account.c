@@ -363,25 +363,16 @@ account_code_validate(const char *code)
 }
 
 Account *
-account_world(Account *sibling)
+account_world(int32 tenant_id, const char *currency)
 {
-	int32		tenant_id = sibling->tenant_id;
-	const char *currency = sibling->currency;
 	char		code[CURRENCY_BYTES_MAX + 8];
 	Account    *account;
 	bool		created;
 
-	if (sibling->world != NULL)
-		return sibling->world;
 	snprintf(code, sizeof(code), "world:%s", currency);
 	account = account_find(tenant_id, code);
 	if (account != NULL)
-	{
-		/* both in the cache: then they live and go together */
-		if (account_cached(account->id) == account && account_cached(sibling->id) == sibling)
-			sibling->world = account;
 		return account;
-	}
 	account = account_insert(tenant_id, code, currency, true,
 							 DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), &created);
 	if (created)
@@ -394,6 +385,21 @@ account_world(Account *sibling)
 		FAULT_POINT(world_opened);
 	}
 	return account;
+}
+
+Account *
+account_world_of(Account *sibling)
+{
+	Account    *world = sibling->world;
+
+	if (world != NULL)
+		return world;
+	world = account_world(sibling->tenant_id, sibling->currency);
+
+	/* both in the cache: then they live and go together */
+	if (account_cached(world->id) == world && account_cached(sibling->id) == sibling)
+		sibling->world = world;
+	return world;
 }
 
 static void

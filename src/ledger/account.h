@@ -56,8 +56,11 @@ extern Account *account_find_id(int64 id);
 /* The account if this backend remembers it; no look-up. */
 extern Account *account_cached(int64 id);
 
-/* The system account 'world:' of an account's tenant and currency; opened at first use. */
-extern Account *account_world(Account *sibling);
+/* The tenant's system account 'world:' for the currency; opened at first use. */
+extern Account *account_world(int32 tenant_id, const char *currency);
+
+/* The same for an account's tenant and currency; remembered beside the account. */
+extern Account *account_world_of(Account *sibling);
 
 /* Is this the code of a world account? */
 extern bool account_code_is_world(const char *code);

@@ -315,7 +315,7 @@ work_world(Segment *segment, Work *work)
 
 	if (work->counterparty == NULL &&
 		(type == LEDGER_DEBIT || type == LEDGER_CREDIT || type == LEDGER_COMMIT))
-		work->counterparty = account_world(work->account);
+		work->counterparty = account_world_of(work->account);
 }
 
 /* ---------- fingerprint ---------- */
