@@ -176,7 +176,7 @@ $body$;
 COMMENT ON FUNCTION failsafe._waits() IS
 'The rows of failsafe.waits.';
 
-CREATE VIEW failsafe.waits AS SELECT * FROM failsafe._waits();
+CREATE VIEW failsafe.waits WITH (security_barrier) AS SELECT * FROM failsafe._waits();
 COMMENT ON VIEW failsafe.waits IS
 'Which sessions wait now for an account, a key or anything else of the extension, who holds it, and what to do. Operators see all; others see waits for accounts and keys of their tenant, without the texts of queries.';
 COMMENT ON COLUMN failsafe.waits.kind IS
