@@ -169,6 +169,7 @@ restart_after_crash = on
 autovacuum = off
 max_connections = 30
 log_min_error_statement = panic
+failsafe.early_lock_release_when = always
 });
 	my ($missing) = try_sql($node, q{
 		CREATE FUNCTION failsafe._fault_points(OUT name text, OUT stage text, OUT passes int8)
