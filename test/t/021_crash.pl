@@ -39,7 +39,7 @@ my $total = 0;
 for my $round (1 .. ROUNDS)
 {
 	my $file = "$dir/acknowledged_$round";
-	my $enough = 20 + int rand 400;
+	my $enough = 20 + int rand 1000;
 	my $load = IPC::Run::start(
 		[ 'python3', "$FindBin::Bin/drivers/crash.py", $node->connstr('postgres'), "r$round", $file, 6 ],
 		'<', \undef, '>&', "$dir/driver_$round");
@@ -54,7 +54,8 @@ for my $round (1 .. ROUNDS)
 	eval { $load->finish };
 	$node->start;
 	$total += lines_of($file);
-	cmp_ok(lines_of($file), '>=', $enough, "round $round: " . lines_of($file) . ' commands acknowledged');
+	cmp_ok(lines_of($file), '>=', $enough, "round $round: " . lines_of($file) . ' commands acknowledged')
+	  or diag(slurp_file("$dir/driver_$round"));
 
 	answer($node, "COPY acknowledged FROM '$file'");
 	is(answer($node, q{

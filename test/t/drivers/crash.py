@@ -10,11 +10,12 @@ import json
 import random
 import sys
 import threading
+import time
 
 import psycopg
 
 ACCOUNTS = 12
-BATCH = 8
+BATCH = 3
 
 
 def command(rng, prefix, number, i, holds):
@@ -46,15 +47,17 @@ def command(rng, prefix, number, i, holds):
             "idempotency_key": key, "reference": prefix}
 
 
-def send(connection, commands):
+def send(connection, commands, rng):
     """Several commands in one transaction, again when it met a conflict: the keys are the same."""
+    attempt = 0
     while True:
         try:
             with connection.transaction():
                 return [connection.execute("SELECT body::text FROM failsafe.wallet_http(%s)", (c,)).fetchone()[0]
                         for c in commands]
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
-            pass
+            attempt += 1
+            time.sleep(rng.random() * 0.01 * attempt)   # or they would meet again and again
 
 
 def work(conninfo, prefix, number, log):
@@ -68,7 +71,7 @@ def work(conninfo, prefix, number, log):
             for _ in range(BATCH if i % 5 == 0 else 1):
                 commands.append(json.dumps(command(rng, prefix, number, i, holds)))
                 i += 1
-            bodies = send(connection, commands)
+            bodies = send(connection, commands, rng)
             log([(json.loads(c)["idempotency_key"], c, b) for c, b in zip(commands, bodies)
                  if '"refused"' not in b])
 
