@@ -117,6 +117,9 @@ SELECT testing.refuse($$SELECT wallet_debit('led_fees', 1, 'EUR', 'led_v5', opti
 SELECT testing.refuse($$SELECT wallet_debit('led_a', 1, 'EUR', 'led_v6', options => '{"deadline": "2020-01-01T00:00:00Z"}')$$);
 SELECT s.status FROM wallet_debit('led_a', 1, 'EUR', 'led_v6',
 	options => '{"deadline": "2999-01-01T00:00:00Z"}') AS r, testing.show(r) AS s;
+-- The key was used: it answers after the deadline, too
+SELECT s.status, s.replayed FROM wallet_debit('led_a', 1, 'EUR', 'led_v6',
+	options => '{"deadline": "2020-01-01T00:00:00Z"}') AS r, testing.show(r) AS s;
 
 -- Postings: many legs and currencies, judged by the net on each account
 SELECT s.* FROM wallet_credit('led_usd', 1, 'USD', 'led_p1') AS r, testing.show(r) AS s;

@@ -362,7 +362,8 @@ work_fail(Segment *segment, Work *work, FailsafeCode code)
 		work->detail = outcome_detail(segment, work, code, NULL, NULL);
 		return;
 	}
-	outcome_refuse(segment, work, code, NULL, NULL);
+	outcome_refuse(segment, work, code,
+				   code == FAILSAFE_DEADLINE_EXCEEDED ? "deadline" : NULL, NULL);
 	if (error_info(code)->kind == FAILSAFE_KIND_DECLINED)
 		work->outcome->status = LEDGER_DECLINED;
 
