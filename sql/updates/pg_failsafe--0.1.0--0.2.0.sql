@@ -6,4 +6,5 @@ LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'failsafe_library_version';
 
 -- include ledger/waits.sql
+-- include delivery/tables.sql
 -- grants 0.2.0
