@@ -510,8 +510,8 @@ commit_wait_durable(TransactionId xmin)
  * header of the next page when a record ends with its page, and to flush up to
  * there would be an error; so step back over such a header.
  */
-static XLogRecPtr
-log_end(void)
+XLogRecPtr
+commit_log_end(void)
 {
 	XLogRecPtr	lsn = GetXLogInsertRecPtr();
 
@@ -523,13 +523,31 @@ log_end(void)
 }
 
 void
+commit_flush(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+}
+
+/*
+ * synchronous_commit of this session does not matter: whoever sets synchronous
+ * standbys wants nothing told to the world that they lack.
+ */
+bool
+commit_is_acknowledged(XLogRecPtr lsn)
+{
+	if (max_wal_senders == 0 || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	return standby_position(SYNC_REP_WAIT_FLUSH) >= lsn;
+}
+
+void
 commit_wait_durable_all(void)
 {
 	XLogRecPtr	lsn;
 
 	if (RecoveryInProgress())
 		return;
-	lsn = log_end();
+	lsn = commit_log_end();
 	XLogFlush(lsn);
 	if (standby_requested())
 		standby_wait(standby_mode(), lsn);

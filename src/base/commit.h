@@ -42,6 +42,15 @@ extern void commit_wait_durable(TransactionId xmin);
  */
 extern void commit_wait_durable_all(void);
 
+/*
+ * For the worker, which asks and does not wait: the end of the log now, which is
+ * behind the commit of everything that a snapshot taken before sees; flush up to a
+ * place; have the synchronous standbys, where such are set, flushed it too?
+ */
+extern XLogRecPtr commit_log_end(void);
+extern void commit_flush(XLogRecPtr lsn);
+extern bool commit_is_acknowledged(XLogRecPtr lsn);
+
 /* Other rooms hang their own flags here: run at XACT_EVENT_COMMIT / ABORT.  They
  * must not throw and not allocate [F35]. */
 typedef void (*CommitHook) (bool committed);

@@ -129,7 +129,7 @@ put_digits(char *target, int number, int width)
 }
 
 void
-json_member_time(StringInfo out, const char *name, TimestampTz at)
+json_append_time(StringInfo out, TimestampTz at)
 {
 	char		text[48];
 	char	   *end = text;
@@ -148,7 +148,6 @@ json_member_time(StringInfo out, const char *name, TimestampTz at)
 	}
 	j2date((int) (day + POSTGRES_EPOCH_JDATE), &year, &month, &dom);
 
-	*end++ = '"';
 	if (year < 0 || year > 9999)
 		*end++ = year < 0 ? '-' : '+';
 	end = put_digits(end, abs(year), year > 9999 ? 6 : 4);
@@ -165,11 +164,17 @@ json_member_time(StringInfo out, const char *name, TimestampTz at)
 	*end++ = '.';
 	end = put_digits(end, (int) (usec % USECS_PER_SEC), 6);
 	*end++ = 'Z';
-	*end++ = '"';
 	Assert(end - text < sizeof(text));
-
-	begin_member(out, name);
 	appendBinaryStringInfo(out, text, (int) (end - text));
+}
+
+void
+json_member_time(StringInfo out, const char *name, TimestampTz at)
+{
+	begin_member(out, name);
+	appendStringInfoChar(out, '"');
+	json_append_time(out, at);
+	appendStringInfoChar(out, '"');
 }
 
 /* ---- times ---- */

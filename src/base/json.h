@@ -30,6 +30,9 @@ extern void json_member_money(StringInfo out, const char *name, int128 minor, in
 /* UTC with microseconds: "2026-01-31T23:59:59.000000Z".  The time is finite. */
 extern void json_member_time(StringInfo out, const char *name, TimestampTz at);
 
+/* The same time, without quotes. */
+extern void json_append_time(StringInfo out, TimestampTz at);
+
 /*
  * Read what json_member_time() writes, and the rest of ISO 8601 that names one
  * instant: date, 'T' or a blank, hours and minutes, perhaps seconds and a

@@ -217,6 +217,29 @@ row_sequence_next(const char *sequence)
 	return number;
 }
 
+int64
+row_sequence_last(const char *sequence)
+{
+	Relation	relation = relation_open(row_relation_id(sequence), AccessShareLock);
+	Buffer		buffer = ReadBuffer(relation, 0);
+	Page		page;
+	ItemId		item;
+	Form_pg_sequence_data data;
+	int64		number;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	item = PageGetItemId(page, FirstOffsetNumber);
+	Assert(ItemIdIsNormal(item));
+	data = (Form_pg_sequence_data)
+		((char *) PageGetItem(page, item) + ((HeapTupleHeader) PageGetItem(page, item))->t_hoff);
+	number = data->is_called ? data->last_value : 0;
+	UnlockReleaseBuffer(buffer);
+	relation_close(relation, AccessShareLock);
+	Assert(number >= 0);
+	return number;
+}
+
 static RowTable *
 row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
 {

@@ -71,6 +71,9 @@ extern bool row_relation_is(const char *name, Oid relation_id);
 /* The next number of a sequence of ours.  The xid must already be assigned [I4]. */
 extern int64 row_sequence_next(const char *sequence);
 
+/* The last number that it gave, 0: none yet; needs a transaction, no snapshot. */
+extern int64 row_sequence_last(const char *sequence);
+
 /* An empty virtual slot number i (0 ..) of the table, to be filled and stored. */
 extern TupleTableSlot *row_slot(RowTable *table, int i);
 

@@ -8,6 +8,7 @@
 
 #include "access/transam.h"
 #include "outbox/outbox.h"
+#include "utils/jsonb.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -58,6 +59,10 @@ typedef enum FailureClass
 } FailureClass;
 
 extern const char *const failure_class_names[];
+
+#define CLASS_DELAYED	"delayed"	/* of a row that waits for deliver_after */
+#define CLASS_LAG		"lag"	/* of a dead letter: the subscription fell too far behind */
+#define CLASS_EXPIRED	"expired"	/* of a dead letter: its expires_at came first */
 
 /* An event as it is read for delivery; texts are in the caller's memory context. */
 typedef struct DeliveryEvent
@@ -153,6 +158,9 @@ extern bool event_patterns_match(const char *const *patterns, int count, const c
  */
 extern void subscription_set_state(int64 id, SubscriptionState state, const char *reason);
 
+/* The event failsafe.subscription.breaker_opened; reason may be NULL. */
+extern void subscription_emit_breaker(const Subscription *subscription, const char *reason);
+
 /* policy.c: pure but for errors */
 
 /* Fill in defaults, check ranges; raises OPTION_INVALID that names the member. */
@@ -229,6 +237,10 @@ extern bool reader_fetch(int lane, int64 seq, Snapshot snapshot, DeliveryEvent *
 /* The complete event as the consumer gets it (the envelope, then the payload). */
 extern char *reader_envelope(const DeliveryEvent *event, int *length);
 
+/* The name of a tenant; valid until the next call of another id.  Works without a snapshot
+ * for names that were asked for before. */
+extern const char *tenant_name(int32 tenant_id);
+
 /* position.c */
 
 extern void positions_read(int64 subscription_id, Position positions[OUTBOX_LANES]);
@@ -276,8 +288,12 @@ typedef struct AttemptResult
 	int64		retry_after_ms; /* -1: not said */
 } AttemptResult;
 
-/* A new row: waiting or parked (leased by pull.c); sets delivery->id. */
-extern void delivery_insert(Delivery *delivery);
+/*
+ * A new row: waiting or parked (leased by pull.c); sets delivery->id.  class is that of
+ * the failure that made it, CLASS_DELAYED for an event whose time has not come (it does
+ * not hold back its key), or NULL.
+ */
+extern void delivery_insert(Delivery *delivery, const char *class, const char *reason);
 extern void delivery_update(const Delivery *delivery, const char *class, const char *reason);
 
 /*
@@ -294,8 +310,11 @@ extern void attempt_insert(const Delivery *delivery, const AttemptResult *result
 extern void delivery_die(const Delivery *delivery, const DeliveryEvent *event, const char *class,
 						 const char *reason);
 
-/* After a key became free: its next parked row becomes waiting, due now. */
-extern bool delivery_release_next(int64 subscription_id, const char *order_key);
+/*
+ * After a key became free: unless another row of it still waits or is leased, its next
+ * parked row becomes waiting, due now.  Keys are per lane.
+ */
+extern bool delivery_release_next(int64 subscription_id, int lane, const char *order_key);
 
 /* instance.c */
 

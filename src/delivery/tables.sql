@@ -136,6 +136,7 @@ CREATE TABLE failsafe.dead_letter (
 );
 CREATE UNIQUE INDEX dead_letter_id ON failsafe.dead_letter (id);
 CREATE INDEX dead_letter_state ON failsafe.dead_letter (subscription_id, state, id);
+CREATE INDEX dead_letter_seq ON failsafe.dead_letter (subscription_id, lane, seq);
 CREATE INDEX dead_letter_event ON failsafe.dead_letter (event_id);
 CREATE SEQUENCE failsafe.dead_letter_id_seq OWNED BY failsafe.dead_letter.id;
 
