@@ -13,7 +13,7 @@
 
 typedef struct RowEntry
 {
-	int64		delivery_id;
+	int64		delivery_id;	/* or lane and number of an event */
 } RowEntry;
 
 /* ---------- channels ---------- */
@@ -31,14 +31,14 @@ keys_create(MemoryContext context)
 }
 
 static HTAB *
-rows_create(MemoryContext context)
+numbers_create(MemoryContext context, const char *name)
 {
 	HASHCTL		control = {0};
 
 	control.keysize = sizeof(int64);
 	control.entrysize = sizeof(RowEntry);
 	control.hcxt = context;
-	return hash_create("deliveries on their way", KEYS_INITIAL, &control,
+	return hash_create(name, KEYS_INITIAL, &control,
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
@@ -79,7 +79,8 @@ channel_create(MemoryContext parent, const Subscription *subscription)
 	channel->context = context;
 	subscription_copy(&channel->subscription, subscription);
 	channel->keys = keys_create(context);
-	channel->rows = rows_create(context);
+	channel->rows = numbers_create(context, "deliveries on their way");
+	channel->skips = numbers_create(context, "events that have a row");
 	channel->next_due_at = DT_NOEND;
 	channel->next_replay_at = DT_NOEND;
 	for (int lane = 0; lane < OUTBOX_LANES; lane++)
@@ -164,6 +165,35 @@ channel_key_rows(Channel *channel, int lane, const char *order_key, int change)
 	key_release(channel, queue);
 }
 
+/* ---------- numbers that are decided already ---------- */
+
+static int64
+skip_name(int lane, int64 seq)
+{
+	Assert(lane >= 0 && lane < OUTBOX_LANES);
+	Assert(seq > 0 && seq <= OUTBOX_SEQ_MAX);
+	return seq * OUTBOX_LANES + lane;
+}
+
+void
+channel_skip(Channel *channel, int lane, int64 seq)
+{
+	int64		name = skip_name(lane, seq);
+
+	(void) hash_search(channel->skips, &name, HASH_ENTER, NULL);
+}
+
+/* Asked once for each number: it is forgotten then. */
+bool
+channel_skips(Channel *channel, int lane, int64 seq)
+{
+	int64		name = skip_name(lane, seq);
+
+	if (hash_get_num_entries(channel->skips) == 0)
+		return false;
+	return hash_search(channel->skips, &name, HASH_REMOVE, NULL) != NULL;
+}
+
 /* ---------- flights ---------- */
 
 Flight *
@@ -235,12 +265,27 @@ channel_add(Flight *flight)
 	flight->key->queue_length++;
 }
 
+static Flight *
+lane_next(ChannelLane *lane, bool with_retries)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lane->ready)
+	{
+		Flight	   *flight = dlist_container(Flight, list_node, iter.cur);
+
+		if (with_retries || flight->delivery.attempts == 0)
+			return flight;
+	}
+	return NULL;
+}
+
 /*
- * Money goes before everything [README]; the lanes after it may use three quarters of
- * the room together, so that slow answers to them do not keep money waiting.
+ * Money goes before everything; the lanes after it may use three quarters of the room
+ * together, so that slow answers to them do not keep money waiting.
  */
 Flight *
-channel_next(Channel *channel)
+channel_next(Channel *channel, bool with_retries)
 {
 	int			in_flight = channel->subscription.policy.in_flight;
 	int			low_max = in_flight - in_flight / 4;
@@ -250,18 +295,19 @@ channel_next(Channel *channel)
 		return NULL;
 	for (int i = 0; i < OUTBOX_LANES; i++)
 	{
-		ChannelLane *lane = &channel->lanes[i];
+		Flight	   *flight;
 
 		if (i > 0 && channel->sent_low_count >= low_max)
 			return NULL;
-		if (!dlist_is_empty(&lane->ready))
-			return dlist_head_element(Flight, list_node, &lane->ready);
+		flight = lane_next(&channel->lanes[i], with_retries);
+		if (flight != NULL)
+			return flight;
 	}
 	return NULL;
 }
 
-void
-flight_sent(Flight *flight, TimestampTz now)
+static void
+flight_leave_ready(Flight *flight)
 {
 	ChannelLane *lane = &flight->channel->lanes[flight->delivery.lane];
 
@@ -270,6 +316,19 @@ flight_sent(Flight *flight, TimestampTz now)
 	dlist_delete(&flight->list_node);
 	lane->ready_count--;
 	lane->waiting_count--;
+}
+
+void
+flight_withdraw(Flight *flight)
+{
+	flight_leave_ready(flight);
+	flight->state = FLIGHT_ANSWERED;
+}
+
+void
+flight_sent(Flight *flight, TimestampTz now)
+{
+	flight_leave_ready(flight);
 	flight->state = FLIGHT_SENT;
 	flight->sent_at = now;
 	flight->channel->sent_count++;
@@ -311,17 +370,9 @@ void
 flight_decided(Flight *flight)
 {
 	Channel    *channel = flight->channel;
-	ChannelLane *lane = &channel->lanes[flight->delivery.lane];
 	KeyQueue   *key = flight->key;
 
-	if (flight->state == FLIGHT_READY)
-	{
-		dlist_delete(&flight->list_node);
-		lane->ready_count--;
-		lane->waiting_count--;
-	}
-	else
-		Assert(flight->state == FLIGHT_ANSWERED);
+	Assert(flight->state == FLIGHT_ANSWERED);
 	flight_forget(flight);
 	if (key == NULL)
 		return;

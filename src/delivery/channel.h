@@ -91,10 +91,13 @@ struct Channel
 	ChannelLane lanes[OUTBOX_LANES];
 	HTAB	   *keys;			/* KeyQueue */
 	HTAB	   *rows;			/* ids of deliveries that have a flight */
+	HTAB	   *skips;			/* numbers above a stored position that have a row */
 	int64		row_count;		/* rows of failsafe.delivery, all states */
+	bool		rows_are_left;	/* more of them are due than fit */
 	int			sent_count;
 	int			sent_low_count; /* of them, of lanes 1 to 3 */
-	Breaker		breaker;
+	Destination destination;
+	TimestampTz refused_until;	/* by breaker, throttle or rate; 0: not */
 	TimestampTz next_due_at;	/* of rows that wait; infinity: none */
 	TimestampTz next_replay_at; /* of a replay's next token; infinity: none */
 	TimestampTz lag_checked_at;
@@ -123,9 +126,22 @@ extern bool channel_key_blocked(Channel *channel, int lane, const char *order_ke
 /* The rows of failsafe.delivery that hold a key back were changed by this many. */
 extern void channel_key_rows(Channel *channel, int lane, const char *order_key, int change);
 
-/* The next flight to send, lanes in order, or NULL; room of low lanes is bounded. */
-extern Flight *channel_next(Channel *channel);
+/*
+ * A number that already has a row or a dead letter, above the stored position: a crash
+ * came, or the subscription was changed, while an older number was not decided (D1).
+ */
+extern void channel_skip(Channel *channel, int lane, int64 seq);
+extern bool channel_skips(Channel *channel, int lane, int64 seq);
+
+/*
+ * The next flight to send, lanes in order, or NULL; room of low lanes is bounded.
+ * Without retries, first tries only.
+ */
+extern Flight *channel_next(Channel *channel, bool with_retries);
 extern void flight_sent(Flight *flight, TimestampTz now);
+
+/* Its time ran out while it was ready: to be recorded without an attempt. */
+extern void flight_withdraw(Flight *flight);
 
 /* An answer came: it leaves the count of those on their way. */
 extern void flight_answered(Flight *flight);

@@ -1,0 +1,334 @@
+/*
+ * delivery/dispatch_read.c
+ *	  What goes out next: rows that are due, and new events of the outbox.
+ *
+ * A new event becomes a flight, or a row at once: parked behind a failing event of its
+ * key (D5), or waiting because its time has not come.  Either way the position may
+ * move over its number (D2).
+ *
+ * A subscription that does not take its events, because it is paused, disabled, pulled by
+ * nobody or too slow, keeps them in the outbox up to its limits of number and age;
+ * what is beyond becomes dead letters, oldest first, warned about at half the limit.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "delivery/dead_letter.h"
+#include "delivery/dispatch.h"
+
+#define ROWS_MAX		256		/* due rows of one channel in one round */
+#define SHED_MAX		1000	/* dead letters for lag in one round */
+#define LAG_CHECK_MS	10000
+
+/* ---------- rows that are due ---------- */
+
+static const char *const due_query =
+"SELECT id, lane, seq, attempts, created_at, dead_letter_id, replay_id, event_id, "
+"event_type, order_key, class "
+"FROM failsafe.delivery "
+"WHERE subscription_id = $1 AND due_at <= $2 AND state = 'waiting' "
+"ORDER BY due_at, id LIMIT $3";
+
+static const char *const next_due_query =
+"SELECT pg_catalog.min(due_at) FROM failsafe.delivery "
+"WHERE subscription_id = $1 AND due_at > $2 AND state = 'waiting'";
+
+static SPIPlanPtr due_plan = NULL;
+static SPIPlanPtr next_due_plan = NULL;
+
+static void
+plan_keep(SPIPlanPtr *plan, const char *query, int argument_count, Oid *types)
+{
+	if (*plan != NULL)
+		return;
+	*plan = SPI_prepare(query, argument_count, types);
+	if (*plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(*plan) != 0)
+		elog(ERROR, "could not keep a plan");
+}
+
+static int64
+column_int64(HeapTuple tuple, TupleDesc descriptor, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, descriptor, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+static void
+row_to_delivery(HeapTuple tuple, TupleDesc descriptor, int64 subscription_id,
+				Delivery *delivery)
+{
+	bool		isnull;
+
+	memset(delivery, 0, sizeof(*delivery));
+	delivery->subscription_id = subscription_id;
+	delivery->id = column_int64(tuple, descriptor, 1);
+	delivery->lane = DatumGetInt16(SPI_getbinval(tuple, descriptor, 2, &isnull));
+	delivery->seq = column_int64(tuple, descriptor, 3);
+	delivery->attempts = DatumGetInt32(SPI_getbinval(tuple, descriptor, 4, &isnull));
+	delivery->created_at = column_int64(tuple, descriptor, 5);
+	delivery->dead_letter_id = column_int64(tuple, descriptor, 6);
+	delivery->replay_id = column_int64(tuple, descriptor, 7);
+	delivery->event_id = *DatumGetUUIDP(SPI_getbinval(tuple, descriptor, 8, &isnull));
+	delivery->event_type = SPI_getvalue(tuple, descriptor, 9);
+	delivery->order_key = SPI_getvalue(tuple, descriptor, 10);
+	delivery->state = DELIVERY_WAITING;
+	Assert(delivery->id > 0);
+	Assert(delivery->lane >= 0 && delivery->lane < OUTBOX_LANES);
+}
+
+static void
+die_unread(Delivery *delivery, const char *reason)
+{
+	DeliveryEvent event = {0};
+
+	event.lane = delivery->lane;
+	event.seq = delivery->seq;
+	event.event_id = delivery->event_id;
+	event.event_type = delivery->event_type;
+	event.order_key = delivery->order_key;
+	event.occurred_at = delivery->created_at;
+	delivery_die(delivery, &event, CLASS_LAG, reason);
+}
+
+/* A row becomes a flight again; its event is in the outbox, or in the dead letter. */
+static void
+fly_row(Channel *channel, Delivery *delivery, const char *class)
+{
+	DeliveryEvent event;
+	Flight	   *flight;
+	bool		is_found;
+
+	is_found = delivery->dead_letter_id != 0 ?
+		dead_letter_fetch(delivery->dead_letter_id, &event) :
+		reader_fetch(delivery->lane, delivery->seq, GetActiveSnapshot(), &event);
+	if (!is_found)
+	{
+		die_unread(delivery, "the event is no longer kept in the outbox");
+		channel->row_count--;
+		return;
+	}
+	flight = flight_create(channel, dispatch.next_token++, delivery, &event);
+	flight->holds_key = channel->subscription.ordered && channel->subscription.block &&
+		delivery->dead_letter_id == 0 && (class == NULL || strcmp(class, CLASS_DELAYED) != 0);
+	flight_encode(flight, &event);
+	flight_register(flight);
+	channel_add(flight);
+}
+
+static TimestampTz
+next_due(const Channel *channel)
+{
+	Datum		values[2] = {Int64GetDatum(channel->subscription.id),
+	TimestampTzGetDatum(dispatch.now)};
+	Oid			types[2] = {INT8OID, TIMESTAMPTZOID};
+	bool		isnull;
+	Datum		value;
+
+	plan_keep(&next_due_plan, next_due_query, 2, types);
+	if (SPI_execute_plan(next_due_plan, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for the next delivery");
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
+void
+dispatch_load_rows(Channel *channel)
+{
+	Datum		values[3] = {Int64GetDatum(channel->subscription.id),
+	TimestampTzGetDatum(dispatch.now), Int64GetDatum(0)};
+	Oid			types[3] = {INT8OID, TIMESTAMPTZOID, INT8OID};
+	SPITupleTable *rows;
+	int64		limit = ROWS_MAX + hash_get_num_entries(channel->rows);
+	uint64		row_count;
+
+	values[2] = Int64GetDatum(limit);
+	plan_keep(&due_plan, due_query, 3, types);
+	if (SPI_execute_plan(due_plan, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deliveries");
+	rows = SPI_tuptable;
+	row_count = SPI_processed;
+	for (uint64 i = 0; i < row_count; i++)
+	{
+		Delivery	delivery;
+
+		row_to_delivery(rows->vals[i], rows->tupdesc, channel->subscription.id, &delivery);
+		if (hash_search(channel->rows, &delivery.id, HASH_FIND, NULL) == NULL)
+			fly_row(channel, &delivery, SPI_getvalue(rows->vals[i], rows->tupdesc, 11));
+	}
+	SPI_freetuptable(rows);
+	/* the rest comes when there is room, which an answer makes */
+	channel->next_due_at = row_count == (uint64) limit ? DT_NOEND : next_due(channel);
+	channel->rows_are_left = row_count == (uint64) limit;
+}
+
+/* ---------- new events ---------- */
+
+static void
+delivery_of_event(Delivery *delivery, const Channel *channel, const DeliveryEvent *event)
+{
+	memset(delivery, 0, sizeof(*delivery));
+	delivery->subscription_id = channel->subscription.id;
+	delivery->lane = event->lane;
+	delivery->seq = event->seq;
+	delivery->event_id = event->event_id;
+	delivery->event_type = event->event_type;
+	delivery->order_key = event->order_key;
+	delivery->state = DELIVERY_WAITING;
+}
+
+/* A row instead of a flight: later, or after those before it. */
+static bool
+put_aside(Channel *channel, Delivery *delivery, const DeliveryEvent *event)
+{
+	bool		is_delayed = event->deliver_after > dispatch.now;
+	bool		is_blocked = channel_key_blocked(channel, event->lane, event->order_key);
+
+	if (!is_delayed && !is_blocked)
+		return false;
+	delivery->created_at = dispatch.now;
+	delivery->state = is_delayed ? DELIVERY_WAITING : DELIVERY_PARKED;
+	delivery->due_at = is_delayed ? event->deliver_after : DT_NOEND;
+	delivery_insert(delivery, is_delayed ? CLASS_DELAYED : NULL, NULL);
+	channel->row_count++;
+	if (is_delayed)
+		channel->next_due_at = Min(channel->next_due_at, delivery->due_at);
+	else
+		channel_key_rows(channel, event->lane, event->order_key, 1);
+	return true;
+}
+
+static void
+read_lane(Channel *channel, int lane_number, Snapshot snapshot, XLogRecPtr durable_lsn,
+		  int room)
+{
+	ChannelLane *lane = &channel->lanes[lane_number];
+	int64		high_before = lane->reading.high;
+	int			open_before = lane->reading.open_count;
+	int			count;
+	DeliveryEvent *events = reader_read(&lane->reading, &channel->subscription, snapshot,
+										room, &count);
+
+	Assert(count <= room);
+	for (int i = 0; i < count; i++)
+	{
+		Delivery	delivery;
+		Flight	   *flight;
+
+		if (channel_skips(channel, lane_number, events[i].seq))
+			continue;
+		delivery_of_event(&delivery, channel, &events[i]);
+		if (put_aside(channel, &delivery, &events[i]))
+			continue;
+		flight = flight_create(channel, dispatch.next_token++, &delivery, &events[i]);
+		flight->is_late = events[i].seq <= high_before;
+		flight->durable_lsn = durable_lsn;
+		flight_encode(flight, &events[i]);
+		flight_register(flight);
+		channel_add(flight);
+	}
+	if (lane->reading.high != high_before || lane->reading.open_count != open_before)
+		lane->is_dirty = true;
+}
+
+void
+dispatch_read_channel(Channel *channel, Snapshot snapshot, XLogRecPtr durable_lsn)
+{
+	Assert(channel->subscription.state == SUBSCRIPTION_ACTIVE);
+	for (int lane = 0; lane < OUTBOX_LANES; lane++)
+	{
+		int			room = Min(channel_room(channel, lane), READ_EVENTS_MAX);
+
+		if (room > 0 && reader_has_more(&channel->lanes[lane].reading))
+			read_lane(channel, lane, snapshot, durable_lsn, room);
+	}
+}
+
+/* ---------- too far behind ---------- */
+
+/* How many numbers of all lanes were drawn after what the subscription has read? */
+static int64
+lag_numbers(const Channel *channel)
+{
+	int64		numbers = 0;
+
+	for (int lane = 0; lane < OUTBOX_LANES; lane++)
+		numbers += Max(reader_last_number(lane) - channel->lanes[lane].reading.high, 0);
+	return numbers;
+}
+
+static void
+lag_warn(Channel *channel, int64 numbers)
+{
+	bool		is_half = numbers > channel->subscription.policy.max_lag_events / 2;
+
+	if (is_half && !channel->lag_warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("pg_failsafe: subscription \"%s\" is about " INT64_FORMAT " events behind",
+						channel->subscription.name, numbers),
+				 errdetail("Beyond " INT64_FORMAT " events its oldest ones become dead letters.",
+						   channel->subscription.policy.max_lag_events),
+				 errhint("Resume it, repair its receiver, or raise max_lag.")));
+	channel->lag_warned = is_half;
+}
+
+/* Oldest events first, as many as are too many or too old. */
+static void
+shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
+{
+	ChannelLane *lane = &channel->lanes[lane_number];
+	TimestampTz too_old = dispatch.now -
+		(int64) channel->subscription.policy.max_lag_s * USECS_PER_SEC;
+	Position	before = lane->reading;
+	int			count;
+	DeliveryEvent *events = reader_read(&lane->reading, &channel->subscription, snapshot,
+										(int) Min(Max(too_many, 1), SHED_MAX), &count);
+
+	/* nothing of it is too old, and there are not too many: as it was */
+	if (too_many <= 0 && (count == 0 || events[0].occurred_at >= too_old))
+	{
+		lane->reading = before;
+		return;
+	}
+	for (int i = 0; i < count; i++)
+	{
+		Delivery	delivery;
+
+		delivery_of_event(&delivery, channel, &events[i]);
+		delivery.created_at = dispatch.now;
+		delivery_die(&delivery, &events[i], CLASS_LAG,
+					 "the subscription was too far behind: see max_lag of its policy");
+	}
+	lane->is_dirty = true;
+}
+
+/* Only while nothing of the lane is on its way: its numbers would be decided twice. */
+void
+dispatch_shed(Channel *channel, Snapshot snapshot)
+{
+	int64		numbers;
+
+	if (dispatch.now - channel->lag_checked_at < (int64) LAG_CHECK_MS * 1000)
+		return;
+	channel->lag_checked_at = dispatch.now;
+	numbers = lag_numbers(channel);
+	lag_warn(channel, numbers);
+	for (int lane = OUTBOX_LANES - 1; lane >= 0; lane--)
+	{
+		int64		too_many = numbers - channel->subscription.policy.max_lag_events;
+
+		if (!reader_has_more(&channel->lanes[lane].reading))
+			continue;
+		shed_lane(channel, lane, snapshot, too_many);
+		numbers = lag_numbers(channel);
+	}
+}
