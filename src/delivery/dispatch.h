@@ -17,6 +17,7 @@
 #define FAILSAFE_DELIVERY_DISPATCH_H
 
 #include "delivery/channel.h"
+#include "relay/frame.h"
 
 /* ---- for worker.c ---- */
 
@@ -33,7 +34,7 @@ extern void dispatch_round(void);
 extern void dispatch_send(TimestampTz now);
 
 /* A frame from the relay; malformed ones were refused before. */
-extern void dispatch_frame(int type, const char *fields, int length);
+extern void dispatch_frame(int type, const FrameFields *fields);
 
 /* When something is due that nobody will announce; infinity: never. */
 extern TimestampTz dispatch_next_due(void);

@@ -10,7 +10,10 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -19,13 +22,43 @@
 #include "base/row.h"
 #include "delivery/courier.h"
 #include "delivery/dispatch.h"
-#include "delivery/frame.h"
+#include "relay/frame.h"
 #include "relay/protocol.h"
 
 /* ---------- frames out ---------- */
 
+#define FRAME_BYTES_INITIAL		1024
+
+static bool
+buffer_grow(FrameBuffer *buffer, size_t needed)
+{
+	size_t		capacity = buffer->capacity;
+
+	while (capacity < needed)
+		capacity *= 2;
+	buffer->data = repalloc_huge(buffer->data, capacity);
+	buffer->capacity = capacity;
+	return true;
+}
+
 static void
-field_time(Frame *frame, RelayTag tag, TimestampTz at)
+buffer_init(FrameBuffer *buffer)
+{
+	memset(buffer, 0, sizeof(*buffer));
+	buffer->data = palloc(FRAME_BYTES_INITIAL);
+	buffer->capacity = FRAME_BYTES_INITIAL;
+	buffer->grow = buffer_grow;
+}
+
+static void
+add_text(FrameBuffer *buffer, RelayTag tag, const char *text)
+{
+	if (text != NULL && text[0] != '\0')
+		frame_text(buffer, tag, text, strlen(text));
+}
+
+static void
+add_time(FrameBuffer *buffer, RelayTag tag, TimestampTz at)
 {
 	StringInfoData text;
 
@@ -33,69 +66,81 @@ field_time(Frame *frame, RelayTag tag, TimestampTz at)
 		return;
 	initStringInfo(&text);
 	json_append_time(&text, at);
-	frame_add_text(frame, tag, text.data);
+	frame_text(buffer, tag, text.data, text.len);
 	pfree(text.data);
 }
 
 static void
-field_text(Frame *frame, RelayTag tag, const char *text)
+add_event(FrameBuffer *buffer, const DeliveryEvent *event)
 {
-	if (text != NULL && text[0] != '\0')
-		frame_add_text(frame, tag, text);
+	char	   *envelope;
+	int			length;
+
+	add_text(buffer, RELAY_TAG_EVENT_ID,
+			 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->event_id))));
+	add_text(buffer, RELAY_TAG_EVENT_TYPE, event->event_type);
+	add_text(buffer, RELAY_TAG_ORDER_KEY, event->order_key);
+	add_time(buffer, RELAY_TAG_TIME, event->occurred_at);
+	add_time(buffer, RELAY_TAG_EXPIRES_AT, event->expires_at);
+	add_text(buffer, RELAY_TAG_TENANT, tenant_name(event->tenant_id));
+	add_text(buffer, RELAY_TAG_SUBJECT, event->subject);
+	add_text(buffer, RELAY_TAG_REGION, event->region);
+	add_text(buffer, RELAY_TAG_TRACE_ID, event->trace_id);
+	add_text(buffer, RELAY_TAG_TRACEPARENT, event->traceparent);
+	add_text(buffer, RELAY_TAG_HEADERS, event->headers);
+	add_text(buffer, RELAY_TAG_SCHEMA_VERSION, OUTBOX_SCHEMA_VERSION);
+	envelope = reader_envelope(event, &length);
+	frame_text(buffer, RELAY_TAG_DATA, envelope, length);
+	pfree(envelope);
 }
 
+/* An event of an application has a bounded payload, so its frame always fits. */
 void
 flight_encode(Flight *flight, const DeliveryEvent *event)
 {
 	Channel    *channel = flight->channel;
-	const Delivery *delivery = &flight->delivery;
-	Frame		frame;
-	char	   *envelope;
-	int			length;
+	MemoryContext caller = MemoryContextSwitchTo(channel->context);
+	FrameBuffer buffer;
+	size_t		start;
 
 	Assert(flight->frame == NULL);
-	frame_begin(&frame, RELAY_EVENT);
-	frame_add_number(&frame, RELAY_TAG_TOKEN, flight->token);
-	frame_add_number(&frame, RELAY_TAG_DESTINATION_ID, channel->subscription.id);
-	frame_add_number(&frame, RELAY_TAG_TIMEOUT_MS, channel->subscription.policy.timeout_ms);
-	frame_add_number(&frame, RELAY_TAG_ATTEMPT, delivery->attempts + 1);
-	frame_add_text(&frame, RELAY_TAG_EVENT_ID, uuid_text(&event->event_id));
-	frame_add_text(&frame, RELAY_TAG_EVENT_TYPE, event->event_type);
-	frame_add_text(&frame, RELAY_TAG_ORDER_KEY, event->order_key);
-	field_time(&frame, RELAY_TAG_TIME, event->occurred_at);
-	field_time(&frame, RELAY_TAG_EXPIRES_AT, event->expires_at);
-	field_text(&frame, RELAY_TAG_TENANT, reader_tenant_name(event->tenant_id));
-	field_text(&frame, RELAY_TAG_SUBJECT, event->subject);
-	field_text(&frame, RELAY_TAG_REGION, event->region);
-	field_text(&frame, RELAY_TAG_TRACE_ID, event->trace_id);
-	field_text(&frame, RELAY_TAG_TRACEPARENT, event->traceparent);
-	field_text(&frame, RELAY_TAG_HEADERS, event->headers);
-	frame_add_text(&frame, RELAY_TAG_SCHEMA_VERSION, OUTBOX_SCHEMA_VERSION);
-	envelope = reader_envelope(event, &length);
-	frame_add_bytes(&frame, RELAY_TAG_DATA, envelope, length);
-	pfree(envelope);
-	flight->frame = frame_end(&frame, channel->context, &flight->frame_length);
+	buffer_init(&buffer);
+	start = frame_begin(&buffer, RELAY_EVENT);
+	frame_number(&buffer, RELAY_TAG_TOKEN, flight->token);
+	frame_number(&buffer, RELAY_TAG_DESTINATION_ID, channel->subscription.id);
+	frame_number(&buffer, RELAY_TAG_TIMEOUT_MS, channel->subscription.policy.timeout_ms);
+	frame_number(&buffer, RELAY_TAG_ATTEMPT, flight->delivery.attempts + 1);
+	add_event(&buffer, event);
+	if (!frame_end(&buffer, start))
+		elog(ERROR, "event " INT64_FORMAT " of lane %d does not fit into a frame",
+			 event->seq, event->lane);
+	flight->frame = buffer.data;
+	flight->frame_length = (int) buffer.length;
+	MemoryContextSwitchTo(caller);
 }
 
 static bool
 destination_send(Channel *channel)
 {
-	Frame		frame;
-	char	   *bytes;
-	int			length;
+	const Subscription *subscription = &channel->subscription;
+	FrameBuffer buffer;
+	size_t		start;
 	bool		is_sent;
 
-	frame_begin(&frame, RELAY_DESTINATION);
-	frame_add_number(&frame, RELAY_TAG_DESTINATION_ID, channel->subscription.id);
-	frame_add_number(&frame, RELAY_TAG_GENERATION, channel->subscription.generation);
-	frame_add_text(&frame, RELAY_TAG_SINK, channel->subscription.sink);
-	frame_add_text(&frame, RELAY_TAG_CONFIG, channel->subscription.config);
-	frame_add_number(&frame, RELAY_TAG_IN_FLIGHT, channel->subscription.policy.in_flight);
-	bytes = frame_end(&frame, CurrentMemoryContext, &length);
-	is_sent = courier_send(bytes, length);
-	pfree(bytes);
+	buffer_init(&buffer);
+	start = frame_begin(&buffer, RELAY_DESTINATION);
+	frame_number(&buffer, RELAY_TAG_DESTINATION_ID, subscription->id);
+	frame_number(&buffer, RELAY_TAG_GENERATION, subscription->generation);
+	add_text(&buffer, RELAY_TAG_SINK, subscription->sink);
+	add_text(&buffer, RELAY_TAG_CONFIG, subscription->config);
+	frame_number(&buffer, RELAY_TAG_IN_FLIGHT, subscription->policy.in_flight);
+	if (!frame_end(&buffer, start))
+		elog(ERROR, "the configuration of subscription \"%s\" does not fit into a frame",
+			 subscription->name);
+	is_sent = courier_send(buffer.data, (int) buffer.length);
+	pfree(buffer.data);
 	if (is_sent)
-		channel->sent_generation = channel->subscription.generation;
+		channel->sent_generation = subscription->generation;
 	return is_sent;
 }
 
@@ -195,51 +240,57 @@ dispatch_send(TimestampTz now)
 
 /* ---------- frames in ---------- */
 
+static int64
+field_number(const FrameFields *fields, RelayTag tag, int64 otherwise)
+{
+	int64_t		value;
+
+	return frame_get_number(fields, tag, &value) ? (int64) value : otherwise;
+}
+
+/* What the relay sends is UTF-8 without zero bytes; another database encoding gets ASCII. */
+static const char *
+field_text(const FrameFields *fields, RelayTag tag)
+{
+	const FrameField *field = &fields->field[tag];
+	char	   *text;
+
+	if (field->data == NULL)
+		return NULL;
+	text = pnstrdup(field->data, field->length);
+	for (char *c = text; *c != '\0'; c++)
+	{
+		if (GetDatabaseEncoding() != PG_UTF8 && IS_HIGHBIT_SET(*c))
+			*c = '?';
+	}
+	if (GetDatabaseEncoding() == PG_UTF8 && !pg_verifymbstr(text, strlen(text), true))
+		return "(an answer that is not UTF-8)";
+	return text;
+}
+
 static void
-result_read(Flight *flight, const char *fields, int length)
+result_read(Flight *flight, const FrameFields *fields)
 {
 	AttemptResult *result = &flight->result;
 	MemoryContext caller = MemoryContextSwitchTo(flight->channel->context);
-	FrameField	field;
-	FrameReader reader;
-	bool		is_ok = false;
+	bool		is_ok = field_number(fields, RELAY_TAG_OK, 0) == 1;
 
 	memset(result, 0, sizeof(*result));
-	result->retry_after_ms = -1;
-	result->code = "";
-	frame_reader_begin(&reader, fields, length);
-	while (frame_reader_next(&reader, &field))
-	{
-		switch (field.tag)
-		{
-			case RELAY_TAG_OK:
-				is_ok = frame_field_number(&field) == 1;
-				break;
-			case RELAY_TAG_STATUS:
-				result->status = (int) frame_field_number(&field);
-				break;
-			case RELAY_TAG_DURATION_US:
-				result->duration_us = frame_field_number(&field);
-				break;
-			case RELAY_TAG_RETRY_AFTER_MS:
-				result->retry_after_ms = frame_field_number(&field);
-				break;
-			case RELAY_TAG_CODE:
-				result->code = frame_field_text(&field);
-				break;
-			case RELAY_TAG_REASON:
-				result->reason = frame_field_text(&field);
-				break;
-			case RELAY_TAG_RESPONSE:
-				result->response = frame_field_text(&field);
-				break;
-			default:
-				break;
-		}
-	}
 	result->started_at = flight->sent_at;
+	result->duration_us = field_number(fields, RELAY_TAG_DURATION_US, 0);
+	result->status = (int) field_number(fields, RELAY_TAG_STATUS, 0);
+	result->retry_after_ms = field_number(fields, RELAY_TAG_RETRY_AFTER_MS, -1);
 	/* CLASS_COUNT: the rules say it, in the next round */
 	result->class = is_ok ? CLASS_DELIVERED : CLASS_COUNT;
+	result->code = "";
+	if (!is_ok)
+	{
+		const char *code = field_text(fields, RELAY_TAG_CODE);
+
+		result->code = code != NULL ? code : RELAY_CODE_OTHER;
+		result->reason = field_text(fields, RELAY_TAG_REASON);
+		result->response = field_text(fields, RELAY_TAG_RESPONSE);
+	}
 	MemoryContextSwitchTo(caller);
 }
 
@@ -259,21 +310,13 @@ flight_landed(Flight *flight)
 }
 
 static void
-result_arrived(const char *fields, int length)
+result_arrived(const FrameFields *fields)
 {
-	FrameReader reader;
-	FrameField	field;
-	Flight	   *flight = NULL;
+	Flight	   *flight = flight_find(field_number(fields, RELAY_TAG_TOKEN, 0));
 
-	frame_reader_begin(&reader, fields, length);
-	while (frame_reader_next(&reader, &field))
-	{
-		if (field.tag == RELAY_TAG_TOKEN)
-			flight = flight_find(frame_field_number(&field));
-	}
 	if (flight == NULL || flight->state != FLIGHT_SENT)
 		return;
-	result_read(flight, fields, length);
+	result_read(flight, fields);
 	flight_answered(flight);
 	if (flight->result.class == CLASS_DELIVERED && flight->delivery.id == 0)
 		flight_landed(flight);
@@ -283,37 +326,26 @@ result_arrived(const char *fields, int length)
 
 /* A destination that the relay cannot use: each event to it fails with the reason. */
 static void
-destination_state_arrived(const char *fields, int length)
+destination_state_arrived(const FrameFields *fields)
 {
-	FrameReader reader;
-	FrameField	field;
-	int64		id = 0;
-	bool		is_ok = true;
-	char	   *reason = NULL;
+	const char *reason;
 
-	frame_reader_begin(&reader, fields, length);
-	while (frame_reader_next(&reader, &field))
-	{
-		if (field.tag == RELAY_TAG_DESTINATION_ID)
-			id = frame_field_number(&field);
-		else if (field.tag == RELAY_TAG_OK)
-			is_ok = frame_field_number(&field) == 1;
-		else if (field.tag == RELAY_TAG_REASON)
-			reason = frame_field_text(&field);
-	}
-	if (!is_ok)
-		ereport(WARNING,
-				(errmsg("pg_failsafe: subscription " INT64_FORMAT " cannot be delivered as configured: %s",
-						id, reason != NULL ? reason : "no reason was given")));
+	if (field_number(fields, RELAY_TAG_OK, 0) == 1)
+		return;
+	reason = field_text(fields, RELAY_TAG_REASON);
+	ereport(WARNING,
+			(errmsg("pg_failsafe: subscription " INT64_FORMAT " cannot be delivered to: %s",
+					field_number(fields, RELAY_TAG_DESTINATION_ID, 0),
+					reason != NULL ? reason : "no reason was given")));
 }
 
 void
-dispatch_frame(int type, const char *fields, int length)
+dispatch_frame(int type, const FrameFields *fields)
 {
 	if (type == RELAY_RESULT)
-		result_arrived(fields, length);
+		result_arrived(fields);
 	else if (type == RELAY_DESTINATION_STATE)
-		destination_state_arrived(fields, length);
+		destination_state_arrived(fields);
 }
 
 /* Whether they arrived nobody knows; each counts as an attempt. */
