@@ -97,6 +97,7 @@ struct Channel
 	int			sent_count;
 	int			sent_low_count; /* of them, of lanes 1 to 3 */
 	Destination destination;
+	struct DeliveryStats *stats;	/* NULL: no room */
 	TimestampTz refused_until;	/* by breaker, throttle or rate; 0: not */
 	TimestampTz next_due_at;	/* of rows that wait; infinity: none */
 	TimestampTz next_replay_at; /* of a replay's next token; infinity: none */

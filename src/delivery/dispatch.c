@@ -25,6 +25,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -32,7 +33,7 @@
 
 #include "base/commit.h"
 #include "base/row.h"
-#include "delivery/courier.h"
+#include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
 #include "delivery/replay.h"
 
@@ -228,6 +229,7 @@ add_channel(const Subscription *subscription)
 	}
 	load_keys(channel);
 	channel->next_replay_at = dispatch.now;
+	channel->stats = delivery_stats_of(subscription->id);
 }
 
 static bool
@@ -365,6 +367,24 @@ round_in_transaction(XLogRecPtr *durable_lsn, bool is_last)
 	UnregisterSnapshot(snapshot);
 }
 
+/* What the view shows. */
+static void
+show_channels(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dispatch.channels)
+	{
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+		int			queued = 0;
+
+		for (int lane = 0; lane < OUTBOX_LANES; lane++)
+			queued += channel->lanes[lane].waiting_count;
+		delivery_stats_now(channel->stats, channel->sent_count, queued,
+						   &channel->destination);
+	}
+}
+
 static void
 run_round(bool is_last)
 {
@@ -380,6 +400,7 @@ run_round(bool is_last)
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
+	show_channels();
 	if (hash_get_num_entries(dispatch.flights) > 0)
 		commit_flush(durable_lsn);
 }

@@ -16,8 +16,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
-#include "delivery/dead_letter.h"
+#include "delivery/reason.h"
 
 #define REASON_DISABLED "the receiver answered 410: it does not want this subscription any more"
 
@@ -86,6 +87,10 @@ static void
 record_delivered(Flight *flight)
 {
 	Assert(flight->result.class == CLASS_DELIVERED);
+	flight->channel->lanes[flight->delivery.lane].reading.done++;
+	flight->channel->lanes[flight->delivery.lane].is_dirty = true;
+	delivery_stats_delivered(flight->channel->stats, flight->delivery.attempts > 1,
+							 dispatch.now - flight->occurred_at);
 	if (flight->delivery.id == 0)
 		return;
 	delivery_done(&flight->delivery, &flight->result);
@@ -143,17 +148,16 @@ record_death(Flight *flight, RetryVerdict verdict)
 {
 	Delivery   *delivery = &flight->delivery;
 	Channel    *channel = flight->channel;
-	const char *class = verdict == RETRY_EXPIRED ? CLASS_EXPIRED :
-		failure_class_names[flight->result.class];
 	DeliveryEvent event;
 
 	event_for_death(flight, &event);
 	if (delivery->created_at == 0)
 		delivery->created_at = flight->result.started_at;
 	attempt_insert(delivery, &flight->result);
-	delivery_die(delivery, &event, class,
-				 dead_letter_reason(verdict, &flight->result, delivery->attempts,
-									delivery->created_at, dispatch.now));
+	delivery_die(delivery, &event, dead_letter_class(verdict, &flight->result),
+				 dead_letter_reason(verdict, channel->subscription.sink, delivery->attempts,
+									dispatch.now - delivery->created_at, &flight->result));
+	delivery_stats_died(channel->stats);
 	if (delivery->id != 0)
 		channel->row_count--;
 	release_key(flight);
@@ -184,6 +188,7 @@ record_failed(Flight *flight)
 										  pg_prng_double(&pg_global_prng_state));
 	RetryVerdict verdict;
 
+	delivery_stats_failed(channel->stats, flight->result.class);
 	if (flight->result.class == CLASS_GONE)
 	{
 		/* the event is not to blame: it waits for somebody to resume */

@@ -21,6 +21,7 @@
 #include "base/json.h"
 #include "base/row.h"
 #include "delivery/courier.h"
+#include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
 #include "relay/frame.h"
 #include "relay/protocol.h"
@@ -303,6 +304,8 @@ flight_landed(Flight *flight)
 	TimestampTz now = GetCurrentTimestamp();
 
 	lane->reading.done++;
+	lane->is_dirty = true;
+	delivery_stats_delivered(channel->stats, false, now - flight->occurred_at);
 	(void) destination_note(&channel->destination, &channel->subscription.policy,
 							CLASS_DELIVERED, -1, now);
 	flight_unregister(flight);
