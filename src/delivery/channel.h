@@ -79,6 +79,7 @@ typedef struct ChannelLane
 	dlist_head	ready;
 	int			ready_count;
 	int			waiting_count;	/* flights not sent: ready or queued */
+	TimestampTz look_at;		/* for open numbers; 0: at once */
 	bool		is_dirty;		/* the stored position is behind */
 } ChannelLane;
 

@@ -294,6 +294,7 @@ reload_if_changed(Snapshot snapshot)
 	if (dispatch.reload_horizon == 0)
 		return;
 	load_subscriptions();
+	dispatch.reload_at = TimestampTzPlusMilliseconds(dispatch.now, OPEN_LOOK_MS);
 	if (snapshot_xmin_full(snapshot) >= dispatch.reload_horizon)
 		dispatch.reload_horizon = 0;
 }
@@ -343,8 +344,7 @@ serve_channel(Channel *channel, Snapshot snapshot, XLogRecPtr durable_lsn)
 			dispatch_load_rows(channel);
 		dispatch_read_channel(channel, snapshot, durable_lsn);
 	}
-	else
-		dispatch_shed(channel, snapshot);
+	dispatch_shed(channel, snapshot);
 }
 
 static void
@@ -409,6 +409,7 @@ void
 dispatch_round(void)
 {
 	run_round(false);
+	dispatch_send(GetCurrentTimestamp());
 }
 
 void

@@ -23,7 +23,6 @@
 
 #define ROWS_MAX		256		/* due rows of one channel in one round */
 #define SHED_MAX		1000	/* dead letters for lag in one round */
-#define LAG_CHECK_MS	10000
 
 /* ---------- rows that are due ---------- */
 
@@ -206,6 +205,17 @@ put_aside(Channel *channel, Delivery *delivery, const DeliveryEvent *event)
 	return true;
 }
 
+/*
+ * A number was drawn that was not read, or an open one may have become an event: its
+ * commit woke the worker, or it is time to look.
+ */
+bool
+lane_has_more(const ChannelLane *lane, TimestampTz now)
+{
+	return reader_last_number(lane->reading.lane) > lane->reading.high ||
+		(lane->reading.open_count > 0 && lane->look_at <= now);
+}
+
 static void
 read_lane(Channel *channel, int lane_number, Snapshot snapshot, XLogRecPtr durable_lsn,
 		  int room)
@@ -235,6 +245,7 @@ read_lane(Channel *channel, int lane_number, Snapshot snapshot, XLogRecPtr durab
 		flight_register(flight);
 		channel_add(flight);
 	}
+	lane->look_at = TimestampTzPlusMilliseconds(dispatch.now, OPEN_LOOK_MS);
 	if (lane->reading.high != high_before || lane->reading.open_count != open_before)
 		lane->is_dirty = true;
 }
@@ -247,7 +258,7 @@ dispatch_read_channel(Channel *channel, Snapshot snapshot, XLogRecPtr durable_ls
 	{
 		int			room = Min(channel_room(channel, lane), READ_EVENTS_MAX);
 
-		if (room > 0 && reader_has_more(&channel->lanes[lane].reading))
+		if (room > 0 && lane_has_more(&channel->lanes[lane], dispatch.now))
 			read_lane(channel, lane, snapshot, durable_lsn, room);
 	}
 }
@@ -311,7 +322,10 @@ shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
 	lane->is_dirty = true;
 }
 
-/* Only while nothing of the lane is on its way: its numbers would be decided twice. */
+/*
+ * Of an active subscription these are the events after those that are on their way; a
+ * restart meets them as numbers with a dead letter, see channel_skip().
+ */
 void
 dispatch_shed(Channel *channel, Snapshot snapshot)
 {

@@ -28,29 +28,6 @@
 
 /* ---------- frames out ---------- */
 
-#define FRAME_BYTES_INITIAL		1024
-
-static bool
-buffer_grow(FrameBuffer *buffer, size_t needed)
-{
-	size_t		capacity = buffer->capacity;
-
-	while (capacity < needed)
-		capacity *= 2;
-	buffer->data = repalloc_huge(buffer->data, capacity);
-	buffer->capacity = capacity;
-	return true;
-}
-
-static void
-buffer_init(FrameBuffer *buffer)
-{
-	memset(buffer, 0, sizeof(*buffer));
-	buffer->data = palloc(FRAME_BYTES_INITIAL);
-	buffer->capacity = FRAME_BYTES_INITIAL;
-	buffer->grow = buffer_grow;
-}
-
 static void
 add_text(FrameBuffer *buffer, RelayTag tag, const char *text)
 {
@@ -105,7 +82,7 @@ flight_encode(Flight *flight, const DeliveryEvent *event)
 	size_t		start;
 
 	Assert(flight->frame == NULL);
-	buffer_init(&buffer);
+	courier_buffer_init(&buffer);
 	start = frame_begin(&buffer, RELAY_EVENT);
 	frame_number(&buffer, RELAY_TAG_TOKEN, flight->token);
 	frame_number(&buffer, RELAY_TAG_DESTINATION_ID, channel->subscription.id);
@@ -128,7 +105,7 @@ destination_send(Channel *channel)
 	size_t		start;
 	bool		is_sent;
 
-	buffer_init(&buffer);
+	courier_buffer_init(&buffer);
 	start = frame_begin(&buffer, RELAY_DESTINATION);
 	frame_number(&buffer, RELAY_TAG_DESTINATION_ID, subscription->id);
 	frame_number(&buffer, RELAY_TAG_GENERATION, subscription->generation);
@@ -138,7 +115,7 @@ destination_send(Channel *channel)
 	if (!frame_end(&buffer, start))
 		elog(ERROR, "the configuration of subscription \"%s\" does not fit into a frame",
 			 subscription->name);
-	is_sent = courier_send(buffer.data, (int) buffer.length);
+	is_sent = courier_send(buffer.data, buffer.length);
 	pfree(buffer.data);
 	if (is_sent)
 		channel->sent_generation = subscription->generation;
@@ -146,6 +123,13 @@ destination_send(Channel *channel)
 }
 
 /* ---------- gates ---------- */
+
+static bool
+is_pushing(const Channel *channel)
+{
+	return channel->subscription.state == SUBSCRIPTION_ACTIVE &&
+		strcmp(channel->subscription.sink, "pull") != 0;
+}
 
 /* To be recorded in the next round. */
 void
@@ -230,13 +214,9 @@ dispatch_send(TimestampTz now)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (dispatch.courier_epoch != courier_epoch())
-			channel->sent_generation = 0;
-		if (channel->subscription.state == SUBSCRIPTION_ACTIVE &&
-			strcmp(channel->subscription.sink, "pull") != 0 && !channel_send(channel, now))
+		if (is_pushing(channel) && !channel_send(channel, now))
 			break;
 	}
-	dispatch.courier_epoch = courier_epoch();
 }
 
 /* ---------- frames in ---------- */
@@ -343,7 +323,7 @@ destination_state_arrived(const FrameFields *fields)
 }
 
 void
-dispatch_frame(int type, const FrameFields *fields)
+dispatch_result(RelayFrameType type, const FrameFields *fields)
 {
 	if (type == RELAY_RESULT)
 		result_arrived(fields);
@@ -357,7 +337,10 @@ dispatch_courier_lost(void)
 {
 	HASH_SEQ_STATUS scan;
 	FlightEntry *entry;
+	dlist_iter	iter;
 
+	dlist_foreach(iter, &dispatch.channels)
+		dlist_container(Channel, node, iter.cur)->sent_generation = 0;
 	hash_seq_init(&scan, dispatch.flights);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -379,23 +362,36 @@ dispatch_courier_lost(void)
 /* ---------- is there something to do? ---------- */
 
 static bool
+channel_is_behind(const Channel *channel)
+{
+	for (int i = 0; i < OUTBOX_LANES; i++)
+	{
+		if (reader_last_number(i) > channel->lanes[i].reading.high)
+			return true;
+	}
+	return false;
+}
+
+static bool
 channel_has_work(const Channel *channel, TimestampTz now)
 {
-	bool		may_send = channel->refused_until <= now;
+	bool		may_read = is_pushing(channel) && channel->refused_until <= now;
 
 	for (int i = 0; i < OUTBOX_LANES; i++)
 	{
 		const ChannelLane *lane = &channel->lanes[i];
 
-		if (channel->subscription.state == SUBSCRIPTION_ACTIVE && may_send &&
-			channel_room((Channel *) channel, i) > 0 && reader_has_more(&lane->reading))
+		if (may_read && channel_room((Channel *) channel, i) > 0 && lane_has_more(lane, now))
 			return true;
 		if (lane->is_dirty && now - dispatch.positions_written_at >=
 			(int64) POSITION_INTERVAL_MS * 1000)
 			return true;
 	}
-	if (channel->subscription.state != SUBSCRIPTION_ACTIVE)
-		return now - channel->lag_checked_at >= (int64) 10 * USECS_PER_SEC;
+	if (channel_is_behind(channel) &&
+		now - channel->lag_checked_at >= (int64) LAG_CHECK_MS * 1000)
+		return true;
+	if (!is_pushing(channel))
+		return false;
 	return channel->next_due_at <= now || channel->next_replay_at <= now ||
 		(channel->rows_are_left && hash_get_num_entries(channel->rows) == 0);
 }
@@ -403,7 +399,8 @@ channel_has_work(const Channel *channel, TimestampTz now)
 bool
 dispatch_has_work(TimestampTz now)
 {
-	bool		has_work = dispatch.answer_count > 0 || dispatch.reload_horizon != 0;
+	bool		has_work = dispatch.answer_count > 0 ||
+		(dispatch.reload_horizon != 0 && dispatch.reload_at <= now);
 	dlist_iter	iter;
 
 	if (has_work)
@@ -422,6 +419,34 @@ dispatch_has_work(TimestampTz now)
 	return has_work;
 }
 
+bool
+dispatch_needs_relay(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dispatch.channels)
+	{
+		if (is_pushing(dlist_container(Channel, node, iter.cur)))
+			return true;
+	}
+	return false;
+}
+
+void
+dispatch_woken(void)
+{
+	dlist_iter	iter;
+
+	dispatch.reload_at = 0;
+	dlist_foreach(iter, &dispatch.channels)
+	{
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+
+		for (int lane = 0; lane < OUTBOX_LANES; lane++)
+			channel->lanes[lane].look_at = 0;
+	}
+}
+
 TimestampTz
 dispatch_next_due(void)
 {
@@ -432,7 +457,7 @@ dispatch_next_due(void)
 	{
 		const Channel *channel = dlist_container(Channel, node, iter.cur);
 
-		if (channel->subscription.state != SUBSCRIPTION_ACTIVE)
+		if (!is_pushing(channel))
 			continue;
 		next = Min(next, channel->next_due_at);
 		next = Min(next, channel->next_replay_at);
