@@ -8,6 +8,7 @@
 
 #include "access/transam.h"
 #include "outbox/outbox.h"
+#include "utils/jsonb.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
