@@ -21,7 +21,9 @@ ROOT := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(ROOT)/pg_failsafe.control)
 EXTENSION_SQL = pg_failsafe--$(EXTVERSION).sql
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+# What both sides of the relay's socket read and write is the one file of relay/ that
+# the library has too.
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c))) relay/frame.o
 
 # Scripts of released versions are kept as they were published; those to the
 # version in the making are filled in from the sources.
@@ -36,7 +38,7 @@ REGRESS = $(filter install,$(TESTS)) $(filter-out install,$(TESTS))
 ISOLATION = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --load-extension=$(EXTENSION)
 
-PG_CPPFLAGS = -I$(srcdir)/src -DFAILSAFE_VERSION="\"$(EXTVERSION)\""
+PG_CPPFLAGS = -I$(srcdir)/src -I$(srcdir) -DFAILSAFE_VERSION="\"$(EXTVERSION)\""
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -MMD -MP
 

@@ -7,4 +7,5 @@ AS 'MODULE_PATHNAME', 'failsafe_library_version';
 
 -- include ledger/waits.sql
 -- include delivery/tables.sql
+-- include delivery/worker.sql
 -- grants 0.2.0

@@ -70,6 +70,22 @@ typedef bool UpdateIndexesCompat;
 #define backend_number_compat()		(MyProc->pgprocno)
 #endif
 
+/* 16: one function tells the owner of any object. */
+#if PG_VERSION_NUM >= 160000
+#define database_ownercheck_compat(database_id, role_id) \
+	object_ownercheck(DatabaseRelationId, database_id, role_id)
+#else
+#define database_ownercheck_compat(database_id, role_id) \
+	pg_database_ownercheck(database_id, role_id)
+#endif
+
+/* 17: a set of events to wait for belongs to a resource owner, not to memory; NULL: to none. */
+#if PG_VERSION_NUM >= 170000
+#define wait_set_create_compat(context, size)	CreateWaitEventSet(NULL, size)
+#else
+#define wait_set_create_compat(context, size)	CreateWaitEventSet(context, size)
+#endif
+
 /*
  * 16: the actions of the JSON parser answer, and an escape that the database's
  * encoding cannot hold is an error code; before, it is raised.

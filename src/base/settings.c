@@ -16,12 +16,16 @@
 #include <ctype.h>
 #include <limits.h>
 
+#include "miscadmin.h"
+#include "port.h"
 #include "utils/guc.h"
 
 #include "base/settings.h"
 
 #define NAME_BYTES_MAX			63
 #define TRACEPARENT_BYTES		55	/* version 00 */
+#define LIBRARY_PREFIX			"$libdir/"
+#define RELAY_PATH_DEFAULT		LIBRARY_PREFIX "pg_failsafe_relay"
 
 char	   *setting_tenant = "";
 char	   *setting_region = "";
@@ -39,6 +43,9 @@ int			setting_early_lock_release_when = EARLY_LOCK_RELEASE_WAITED;
 bool		setting_allow_prepare = false;
 bool		setting_allow_drop = false;
 bool		setting_log_refusals = true;
+bool		setting_delivery = true;
+bool		setting_maintenance = true;
+char	   *setting_relay_path = RELAY_PATH_DEFAULT;
 
 /* read by the install script alone (base/roles.sql), with current_setting() */
 static bool setting_adopt_roles = false;
@@ -149,6 +156,29 @@ check_traceparent(char **value, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("A traceparent is VERSION-TRACEID-PARENTID-FLAGS in lower-case hexadecimal digits.");
 	return false;
+}
+
+/* A program that is executed is named in full. */
+static bool
+check_relay_path(char **value, void **extra, GucSource source)
+{
+	if (is_absolute_path(*value) ||
+		strncmp(*value, LIBRARY_PREFIX, strlen(LIBRARY_PREFIX)) == 0)
+		return true;
+	GUC_check_errdetail("An absolute path is expected, or one that begins with \"%s\".",
+						LIBRARY_PREFIX);
+	return false;
+}
+
+char *
+settings_relay_path(void)
+{
+	size_t		prefix = strlen(LIBRARY_PREFIX);
+
+	Assert(setting_relay_path != NULL);
+	if (strncmp(setting_relay_path, LIBRARY_PREFIX, prefix) != 0)
+		return pstrdup(setting_relay_path);
+	return psprintf("%s/%s", pkglib_path, setting_relay_path + prefix);
 }
 
 /* ---------- event types ---------- */
@@ -359,6 +389,24 @@ settings_define_safety(void)
 							 &setting_adopt_roles, false, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
+static void
+settings_define_delivery(void)
+{
+	DefineCustomBoolVariable("failsafe.delivery",
+							 "Lets the workers deliver events.",
+							 "Set it off where a copy of a database must send nothing, before the copy is started.",
+							 &setting_delivery, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("failsafe.maintenance",
+							 "Lets the workers do what maintain() does, about once a minute.",
+							 NULL,
+							 &setting_maintenance, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("failsafe.relay_path",
+							   "The program that carries events to their destinations.",
+							   "$libdir is the directory of the server's libraries.",
+							   &setting_relay_path, RELAY_PATH_DEFAULT, PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, check_relay_path, NULL, NULL);
+}
+
 void
 settings_init(void)
 {
@@ -366,5 +414,6 @@ settings_init(void)
 	settings_define_times();
 	settings_define_events();
 	settings_define_safety();
+	settings_define_delivery();
 	MarkGUCPrefixReserved("failsafe");
 }

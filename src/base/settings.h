@@ -62,6 +62,9 @@ extern int	setting_early_lock_release_when;	/* ..._when, superuser-set */
 extern bool setting_allow_prepare;		/* failsafe.allow_prepare, superuser-set */
 extern bool setting_allow_drop;			/* failsafe.allow_drop, superuser-set */
 extern bool setting_log_refusals;		/* failsafe.log_refusals, superuser-set */
+extern bool setting_delivery;			/* failsafe.delivery, of the configuration file */
+extern bool setting_maintenance;		/* failsafe.maintenance, of the configuration file */
+extern char *setting_relay_path;		/* failsafe.relay_path, of the configuration file */
 
 /* Define them all; called once from _PG_init. */
 extern void settings_init(void);
@@ -72,6 +75,9 @@ extern void settings_init(void);
  * The last item that matches wins; nothing matching means no.  Default '*'.
  */
 extern bool settings_event_type_enabled(const char *event_type);
+
+/* The relay's program: failsafe.relay_path with $libdir filled in; palloc'd. */
+extern char *settings_relay_path(void);
 
 /* Is the text a W3C traceparent?  Pure. */
 extern bool settings_traceparent_valid(const char *text);

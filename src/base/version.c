@@ -94,6 +94,21 @@ version_check(void)
 	error_raise(FAILSAFE_VERSION_SKEW, NULL, detail.data);
 }
 
+VersionState
+version_look(void)
+{
+	char	   *installed;
+	bool		same;
+
+	Assert(IsTransactionState());
+	installed = version_installed();
+	if (installed == NULL)
+		return VERSION_ABSENT;
+	same = strcmp(installed, FAILSAFE_VERSION) == 0;
+	pfree(installed);
+	return same ? VERSION_SAME : VERSION_SKEWED;
+}
+
 PG_FUNCTION_INFO_V1(failsafe_library_version);
 
 Datum

@@ -12,6 +12,16 @@
  */
 extern void version_check(void);
 
+typedef enum VersionState
+{
+	VERSION_ABSENT,				/* the extension is not installed in this database */
+	VERSION_SKEWED,
+	VERSION_SAME
+} VersionState;
+
+/* The same question as an answer, not as an error; always looks.  In a transaction. */
+extern VersionState version_look(void);
+
 extern void version_init(void);
 
 #endif							/* FAILSAFE_BASE_VERSION_H */

@@ -77,6 +77,8 @@ static const char *const lane_sequences[OUTBOX_LANES] = {
 	"outbox_seq_0", "outbox_seq_1", "outbox_seq_2", "outbox_seq_3"
 };
 
+bool		outbox_appended = false;
+
 static void
 put_text(TupleTableSlot *slot, int column, const char *value)
 {
@@ -179,6 +181,7 @@ outbox_append(OutboxEvent *events, int count)
 
 	Assert(count >= 0 && (count == 0 || events != NULL));
 	Assert(count == 0 || TransactionIdIsValid(GetTopTransactionIdIfAny()));
+	outbox_appended |= count > 0;
 	for (int i = 0; i < count; i++)
 	{
 		int			lane = outbox_lane(events[i].priority);

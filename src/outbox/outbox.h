@@ -69,6 +69,12 @@ typedef struct OutboxEvent
  */
 extern void outbox_append(OutboxEvent *events, int count);
 
+/*
+ * This transaction has appended events.  Set here, cleared at the end of the
+ * transaction by who wakes the worker.
+ */
+extern bool outbox_appended;
+
 /* event.c: pure */
 
 /* The lane of a priority: 0 -> 0, 1..4 -> 1, 5..8 -> 2, 9 -> 3. */
