@@ -1,6 +1,6 @@
 # pg_failsafe: built with PGXS.
 #
-#   make                 the library and the install script
+#   make                 the library, the install script and the relay
 #   make install         into the PostgreSQL that PG_CONFIG names
 #   make installcheck    regression and isolation tests in a running server
 #   make ASSERT=1        with PostgreSQL's assertions compiled in
@@ -56,7 +56,7 @@ PG_CFLAGS += --coverage -O0
 SHLIB_LINK += --coverage
 endif
 
-EXTRA_CLEAN = build $(UPDATES) $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) results \
+EXTRA_CLEAN = build pg_failsafe_relay $(UPDATES) $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) results \
 	output_iso tmp_check regression.diffs regression.out
 
 # No function here is small enough to gain from being inlined into a query,
@@ -110,5 +110,90 @@ freeze: $(RELEASED_UPDATES)
 print-%:
 	@echo $($*)
 
+# ---- the relay ------------------------------------------------------------------
+
+RELAY = pg_failsafe_relay
+RELAY_LIBRARIES = libcurl 7.87 libcrypto 3.0 jansson 2.11
+RELAY_MISSING := $(shell command -v pkg-config > /dev/null 2>&1 || { echo pkg-config; exit; }; \
+	set -- $(RELAY_LIBRARIES); \
+	while [ "$$1" ]; do pkg-config --atleast-version="$$2" "$$1" || echo "$$1"; shift 2; done)
+
+RELAY_PROGRAMS = relay/receiver.c relay/load.c
+RELAY_SOURCES = $(filter-out $(RELAY_PROGRAMS),$(sort $(wildcard relay/*.c)))
+RELAY_OBJS = $(patsubst relay/%.c,build/relay/%.o,$(RELAY_SOURCES))
+RELAY_PARTS = $(filter-out build/relay/main.o,$(RELAY_OBJS))
+RELAY_WARNINGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wdeclaration-after-statement -Wmissing-prototypes
+RELAY_CPPFLAGS = -D_GNU_SOURCE -DFAILSAFE_VERSION="\"$(EXTVERSION)\"" \
+	$(if $(ASSERT),-DUSE_ASSERT_CHECKING)
+RELAY_CFLAGS = -std=gnu11 -O2 -g -fstack-protector-strong -fPIE $(RELAY_WARNINGS) -MMD -MP
+RELAY_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+ifeq ($(RELAY_MISSING),)
+RELAY_CPPFLAGS += $(shell pkg-config --cflags libcurl libcrypto jansson)
+RELAY_LIBS := $(shell pkg-config --libs libcurl libcrypto jansson)
+
+$(RELAY): $(RELAY_OBJS)
+	$(CC) -pie -Wl,-z,relro,-z,now -o $@ $^ $(RELAY_LIBS)
+
+install-relay: $(RELAY) installdirs
+	$(INSTALL_PROGRAM) $(RELAY) '$(DESTDIR)$(pkglibdir)/$(RELAY)'
+
+relay-tests: build/relay/receiver build/relay/load build/relay/relay_unit \
+	build/relay/relay_sanitized $(patsubst relay/fuzz/%.c,build/relay/fuzz_%,$(RELAY_FUZZERS))
+else
+.PHONY: $(RELAY)
+$(RELAY):
+	@echo '$(RELAY) is not built, so there is no delivery by HTTP: $(RELAY_MISSING) missing' \
+		'(libcurl4-openssl-dev libssl-dev libjansson-dev pkg-config)'
+
+install-relay: $(RELAY)
+relay-tests: $(RELAY)
+	@false
+endif
+
+all: $(RELAY)
+install: install-relay
+uninstall: uninstall-relay
+uninstall-relay:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(RELAY)'
+
+build/relay/%.o: relay/%.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(RELAY_CPPFLAGS) $(RELAY_CFLAGS) -c -o $@ $<
+
+build/relay/receiver build/relay/load: build/relay/%: build/relay/%.o build/relay/frame.o \
+		build/relay/text.o
+	$(CC) -pie -o $@ $^ $(RELAY_LIBS)
+
+# With sanitizers: everything anew, and asserts.
+RELAY_CHECKED = $(CC) $(RELAY_CPPFLAGS) -DUSE_ASSERT_CHECKING -std=gnu11 -O1 -g \
+	$(RELAY_WARNINGS) $(RELAY_SANITIZE)
+RELAY_HEADERS = $(wildcard relay/*.h)
+
+build/relay/relay_sanitized: $(RELAY_SOURCES) $(RELAY_HEADERS)
+	@mkdir -p $(@D)
+	$(RELAY_CHECKED) -o $@ $(RELAY_SOURCES) $(RELAY_LIBS)
+
+build/relay/relay_unit: test/unit/relay_unit.c $(RELAY_SOURCES) $(RELAY_HEADERS)
+	@mkdir -p $(@D)
+	$(RELAY_CHECKED) -Irelay -o $@ $< $(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS)
+
+# libFuzzer where clang has it, else the driver that is part of the sources.
+RELAY_FUZZERS = $(filter-out relay/fuzz/driver.c,$(sort $(wildcard relay/fuzz/*.c)))
+RELAY_FUZZER_CC = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return 0; }' | \
+	clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null > /dev/null 2>&1 && echo clang)
+
+build/relay/fuzz_%: relay/fuzz/%.c relay/fuzz/driver.c $(RELAY_SOURCES) $(RELAY_HEADERS)
+	@mkdir -p $(@D)
+	$(if $(RELAY_FUZZER_CC), \
+		clang $(RELAY_CPPFLAGS) -DUSE_ASSERT_CHECKING -std=gnu11 -O1 -g $(RELAY_WARNINGS) \
+			-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Irelay -o $@ $< \
+			$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS), \
+		$(RELAY_CHECKED) -Irelay -o $@ $< relay/fuzz/driver.c \
+			$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS))
+
+-include $(wildcard build/relay/*.d)
+
 FORCE:
-.PHONY: FORCE freeze
+.PHONY: FORCE freeze install-relay uninstall-relay relay-tests
