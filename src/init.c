@@ -17,6 +17,7 @@
 #include "base/stats.h"
 #include "base/tenant.h"
 #include "base/version.h"
+#include "delivery/delivery.h"
 #include "ledger/account.h"
 
 PG_MODULE_MAGIC_COMPAT("pg_failsafe", FAILSAFE_VERSION);
@@ -37,4 +38,5 @@ _PG_init(void)
 	guard_init();
 	stats_init();
 	account_init();
+	positions_init();
 }
