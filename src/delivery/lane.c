@@ -20,13 +20,11 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/relation.h"
 #include "access/subtrans.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -346,30 +344,9 @@ lane_row_event(TupleTableSlot *slot, int lane, const Subscription *subscription,
 
 /* ---------- numbers ---------- */
 
-/*
- * The sequence's row, read as it is on its page: it is never versioned.  nextval()
- * changes it under the page's exclusive lock.
- */
 int64
 reader_last_number(int lane)
 {
-	Relation	sequence;
-	Buffer		buffer;
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data row;
-	int64		number;
-
 	Assert(lane >= 0 && lane < OUTBOX_LANES);
-	sequence = relation_open(row_relation_id(lane_sequences[lane]), AccessShareLock);
-	buffer = ReadBuffer(sequence, 0);
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),
-										  PageGetItemId(BufferGetPage(buffer),
-														FirstOffsetNumber));
-	row = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	number = row->is_called ? row->last_value : row->last_value - 1;
-	UnlockReleaseBuffer(buffer);
-	relation_close(sequence, AccessShareLock);
-	Assert(number >= 0);
-	return number;
+	return row_sequence_last(lane_sequences[lane]);
 }

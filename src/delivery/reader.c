@@ -442,7 +442,7 @@ tenant_name_read(int32 tenant_id)
 	return name;
 }
 
-static const char *
+const char *
 tenant_name(int32 tenant_id)
 {
 	TenantName *entry;
