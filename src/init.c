@@ -39,4 +39,5 @@ _PG_init(void)
 	stats_init();
 	account_init();
 	delivery_init();
+	positions_init();
 }

@@ -196,11 +196,12 @@ extern FailureClass failure_classify(const char *sink, int status, const char *c
 
 /* reader.c: see there for the rules [F1 F2 F3 F15] */
 
+/* Numbers that are not decided yet; what horizon holds is reader.c's own business. */
 typedef struct OpenNumbers
 {
 	int64		first;
 	int64		last;
-	uint64		horizon;		/* FullTransactionId; 0: not asked yet */
+	uint64		horizon;		/* 0: not asked yet */
 } OpenNumbers;
 
 typedef struct Position
@@ -247,6 +248,7 @@ extern void positions_read(int64 subscription_id, Position positions[OUTBOX_LANE
 extern void positions_lock(int64 subscription_id);	/* for pulling: one claimer at a time */
 extern void position_write(const Position *position);
 extern void positions_start(int64 subscription_id, const char *start, TimestampTz at);
+extern void positions_init(void);	/* from _PG_init */
 
 /* failsafe.delivery, .attempt, .dead_letter: record.c is their only writer */
 

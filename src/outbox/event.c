@@ -212,6 +212,27 @@ envelope_splice(StringInfo out, const char *payload, int length)
 	appendBinaryStringInfo(out, payload + brace + 1, length - brace - 1);
 }
 
+void
+outbox_envelope_write(StringInfo out, const OutboxEnvelope *envelope)
+{
+	Assert(envelope->event_id != NULL && envelope->event_type != NULL);
+	Assert(envelope->payload == NULL || envelope->payload_length > 0);
+	appendStringInfoChar(out, '{');
+	json_member_text(out, "event_id",
+					 DatumGetCString(DirectFunctionCall1(uuid_out,
+														 UUIDPGetDatum(envelope->event_id))));
+	json_member_text(out, "event_type", envelope->event_type);
+	json_member_text(out, "schema_version", OUTBOX_SCHEMA_VERSION);
+	json_member_time(out, "occurred_at", envelope->occurred_at);
+	json_member_text(out, "tenant", envelope->tenant);
+	json_member_text(out, "region", envelope->region);
+	json_member_text(out, "trace_id", envelope->trace_id);
+	if (envelope->payload == NULL)
+		appendStringInfoChar(out, '}');
+	else
+		envelope_splice(out, envelope->payload, envelope->payload_length);
+}
+
 static const char *
 text_or_null(FunctionCallInfo fcinfo, int argument)
 {
@@ -229,29 +250,27 @@ PG_FUNCTION_INFO_V1(failsafe_event_envelope);
 Datum
 failsafe_event_envelope(PG_FUNCTION_ARGS)
 {
+	OutboxEnvelope envelope = {NULL};
 	StringInfoData out;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
 	Assert(PG_NARGS() == 7);
-	initStringInfo(&out);
-	appendStringInfoChar(&out, '{');
-	json_member_text(&out, "event_id",
-					 DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0))));
-	json_member_text(&out, "event_type", text_or_null(fcinfo, 1));
-	json_member_text(&out, "schema_version", OUTBOX_SCHEMA_VERSION);
-	json_member_time(&out, "occurred_at", PG_GETARG_TIMESTAMPTZ(2));
-	json_member_text(&out, "tenant", text_or_null(fcinfo, 3));
-	json_member_text(&out, "region", text_or_null(fcinfo, 4));
-	json_member_text(&out, "trace_id", text_or_null(fcinfo, 5));
-	if (PG_ARGISNULL(6))
-		appendStringInfoChar(&out, '}');
-	else
+	envelope.event_id = PG_GETARG_UUID_P(0);
+	envelope.event_type = text_or_null(fcinfo, 1);
+	envelope.occurred_at = PG_GETARG_TIMESTAMPTZ(2);
+	envelope.tenant = text_or_null(fcinfo, 3);
+	envelope.region = text_or_null(fcinfo, 4);
+	envelope.trace_id = text_or_null(fcinfo, 5);
+	if (!PG_ARGISNULL(6))
 	{
 		text	   *payload = PG_GETARG_TEXT_PP(6);
 
-		envelope_splice(&out, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+		envelope.payload = VARDATA_ANY(payload);
+		envelope.payload_length = VARSIZE_ANY_EXHDR(payload);
 	}
+	initStringInfo(&out);
+	outbox_envelope_write(&out, &envelope);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 

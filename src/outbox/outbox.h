@@ -16,6 +16,7 @@
 #ifndef FAILSAFE_OUTBOX_OUTBOX_H
 #define FAILSAFE_OUTBOX_OUTBOX_H
 
+#include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -102,6 +103,22 @@ extern bool outbox_event_type_valid(const char *event_type);
 
 /* Does the type belong to the extension (wallet., account., failsafe.)? */
 extern bool outbox_event_type_reserved(const char *event_type);
+
+/* What the envelope is made of; NULL: that member is left out. */
+typedef struct OutboxEnvelope
+{
+	const pg_uuid_t *event_id;
+	const char *event_type;
+	TimestampTz occurred_at;
+	const char *tenant;
+	const char *region;
+	const char *trace_id;
+	const char *payload;		/* a JSON object; NULL: the envelope alone */
+	int			payload_length;
+} OutboxEnvelope;
+
+/* Append the complete event: the envelope's members, then the payload's, byte for byte. */
+extern void outbox_envelope_write(StringInfo out, const OutboxEnvelope *envelope);
 
 /* Is this a member that the envelope adds in front of the payload? */
 extern bool outbox_envelope_member(const char *name, int length);

@@ -75,17 +75,30 @@ static const char *const action_names[] = {NULL, "kept", "busy", "emptied"};
 typedef struct LeafContent
 {
 	int64		events;			/* -1: not counted */
+	int64		oldest_seq;		/* 0: no event seen */
 	int64		newest_seq;
-	TimestampTz oldest_at;		/* 0: no event seen */
+	TimestampTz oldest_at;
 	TimestampTz newest_at;
 } LeafContent;
 
+static OutboxKeepHook keep_hook = NULL;
+
+void
+outbox_set_keep_hook(OutboxKeepHook hook)
+{
+	Assert(keep_hook == NULL && hook != NULL);
+	keep_hook = hook;
+}
+
 bool
-outbox_passed(int lane, int64 newest_seq, TimestampTz newest_at, TimestampTz horizon)
+outbox_passed(int lane, int64 oldest_seq, int64 newest_seq, TimestampTz newest_at,
+			  TimestampTz horizon)
 {
 	Assert(lane >= 0 && lane < OUTBOX_LANES);
-	Assert(newest_seq > 0 && newest_seq <= OUTBOX_SEQ_MAX);
-	return newest_at < horizon;
+	Assert(oldest_seq > 0 && oldest_seq <= newest_seq && newest_seq <= OUTBOX_SEQ_MAX);
+	if (newest_at >= horizon)
+		return false;
+	return keep_hook == NULL || !keep_hook(lane, oldest_seq, newest_seq);
 }
 
 /* ---------- locks ---------- */
@@ -114,6 +127,7 @@ static void
 content_init(LeafContent *content)
 {
 	content->events = -1;
+	content->oldest_seq = 0;
 	content->newest_seq = 0;
 	content->oldest_at = 0;
 	content->newest_at = 0;
@@ -127,6 +141,7 @@ content_add(LeafContent *content, TupleTableSlot *slot)
 	TimestampTz at = DatumGetTimestampTz(slot_getattr(slot, LEAF_OCCURRED_AT, &isnull));
 
 	Assert(!isnull && seq > 0);
+	content->oldest_seq = content->oldest_seq == 0 ? seq : Min(content->oldest_seq, seq);
 	content->newest_seq = Max(content->newest_seq, seq);
 	content->newest_at = content->newest_at == 0 ? at : Max(content->newest_at, at);
 	content->oldest_at = content->oldest_at == 0 ? at : Min(content->oldest_at, at);
@@ -184,7 +199,7 @@ content_passed(const LeafContent *content, int slot, TimestampTz horizon)
 	/* no event seen: what the leaf's pages hold was rolled back */
 	if (content->newest_seq == 0)
 		return true;
-	return outbox_passed(slot / OUTBOX_RING_LEAVES, content->newest_seq,
+	return outbox_passed(slot / OUTBOX_RING_LEAVES, content->oldest_seq, content->newest_seq,
 						 content->newest_at, horizon);
 }
 

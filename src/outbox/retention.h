@@ -8,12 +8,19 @@
 #include "datatype/timestamp.h"
 
 /*
- * Is nobody interested any more in the events of a lane up to newest_seq, whose
- * youngest is of newest_at?  This is the one place that decides it [O4].  Without a
- * subscription the age alone decides; whatever keeps a position in the outbox
- * adds its condition (its position in the lane is not behind newest_seq) here.
+ * Is nobody interested any more in a leaf of the lane whose events have the numbers
+ * oldest_seq .. newest_seq, and the youngest of them is of newest_at?  This is the one
+ * place that decides it [O4]: the age, and whoever keeps a position in the outbox.
  */
-extern bool outbox_passed(int lane, int64 newest_seq, TimestampTz newest_at,
+extern bool outbox_passed(int lane, int64 oldest_seq, int64 newest_seq, TimestampTz newest_at,
 						  TimestampTz horizon);
+
+/*
+ * Rooms above ask for events to be kept: true where the lane's numbers oldest_seq ..
+ * newest_seq may still be needed.  It is asked by a READ COMMITTED transaction, also
+ * while a ShareLock on the leaf is held, and must look at what is committed now.
+ */
+typedef bool (*OutboxKeepHook) (int lane, int64 oldest_seq, int64 newest_seq);
+extern void outbox_set_keep_hook(OutboxKeepHook hook);
 
 #endif							/* FAILSAFE_OUTBOX_RETENTION_H */
