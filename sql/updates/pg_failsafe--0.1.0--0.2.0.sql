@@ -7,4 +7,7 @@ AS 'MODULE_PATHNAME', 'failsafe_library_version';
 
 -- include ledger/waits.sql
 -- include delivery/tables.sql
+-- include delivery/instance.sql
+-- include delivery/subscription.sql
+-- include delivery/failure.sql
 -- grants 0.2.0
