@@ -11,4 +11,7 @@ COMMENT ON FUNCTION failsafe.outbox_retain(int, jsonb) IS
 -- include ledger/waits.sql
 -- include delivery/tables.sql
 -- include delivery/worker.sql
+-- include delivery/instance.sql
+-- include delivery/subscription.sql
+-- include delivery/failure.sql
 -- grants 0.2.0

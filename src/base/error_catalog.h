@@ -241,3 +241,29 @@ FAILSAFE_ERROR(REPLICATION_WAIT_CANCELED, "SF065", "REPLICATION_WAIT_CANCELED", 
 			   "the answer is not on the synchronous standby yet",
 			   "The rows that the answer rests on are committed here, but the wait for the synchronous standby was canceled or timed out.",
 			   "Repeat the call with the same key.")
+
+/* Delivery */
+FAILSAFE_ERROR(SUBSCRIPTION_UNKNOWN, "SF070", "SUBSCRIPTION_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
+			   "the subscription does not exist",
+			   "No subscription of this tenant has the name.",
+			   "Look the name up in the view subscriptions.")
+FAILSAFE_ERROR(SUBSCRIPTION_CONFLICT, "SF071", "SUBSCRIPTION_CONFLICT", FAILSAFE_KIND_REFUSED, false, 409,
+			   "the subscription exists with another definition",
+			   "subscription_create() was called again with another definition; the detail names the first member that differs.",
+			   "Change it with subscription_alter(), or choose another name.")
+FAILSAFE_ERROR(SUBSCRIPTION_INVALID, "SF072", "SUBSCRIPTION_INVALID", FAILSAFE_KIND_REFUSED, false, 400,
+			   "the subscription is not valid",
+			   "The name, sink, config, patterns or ordering of a subscription cannot be taken.",
+			   "Correct the member that the detail names.")
+FAILSAFE_ERROR(SUBSCRIPTION_BUSY, "SF073", "SUBSCRIPTION_BUSY", FAILSAFE_KIND_REFUSED, false, 409,
+			   "the subscription still has events or dead letters",
+			   "subscription_drop() would lose events that were not delivered yet, or leave dead letters behind that nobody has resolved.",
+			   "Let it deliver, replay or discard its dead letters; or drop it with force => true.")
+FAILSAFE_ERROR(NOT_ADOPTED, "SF074", "NOT_ADOPTED", FAILSAFE_KIND_FAILURE, false, 503,
+			   "this database was not told to deliver events",
+			   "It was restored, copied or upgraded from the database that delivers. Nothing is sent from here, so that receivers do not get everything twice.",
+			   "Make sure that the other database does not deliver any more, then call adopt().")
+FAILSAFE_ERROR(FAILURE_RULE_INVALID, "SF07A", "FAILURE_RULE_INVALID", FAILSAFE_KIND_REFUSED, false, 400,
+			   "the failure rule is not valid",
+			   "The place, status range, pattern or class of a failure rule cannot be taken.",
+			   "Correct the member that the detail names.")

@@ -30,16 +30,25 @@
 #define RETRY_ATTEMPTS_MIN				1
 #define RETRY_ATTEMPTS_DEFAULT			25
 #define RETRY_ATTEMPTS_MAX				1000
+#define RETRY_AGE_S_MIN					1
 #define RETRY_AGE_S_DEFAULT				(3 * 86400)
 #define RETRY_AGE_S_MAX					(30 * 86400)
 #define RETRY_BUDGET_PERCENT_DEFAULT	20	/* retries, of the deliveries of the last minute */
+#define RETRY_BUDGET_PERCENT_MAX		100
 #define RETRY_BUDGET_MIN				10	/* retries a second that are always allowed */
+#define RATE_MIN						0.001
 #define RATE_MAX						1000000.0	/* events a second; 0: no limit */
 #define BREAKER_FAILURES_DEFAULT		5	/* failures in a row; 0: no breaker */
+#define BREAKER_FAILURES_MAX			1000
+#define BREAKER_OPEN_MS_MIN				10
 #define BREAKER_OPEN_MS_DEFAULT			10000
 #define BREAKER_OPEN_MS_MAX				3600000
+#define MAX_LAG_EVENTS_MIN				1
+#define MAX_LAG_EVENTS_MAX				INT64CONST(1000000000000)
 #define MAX_LAG_EVENTS_DEFAULT			INT64CONST(10000000)
+#define MAX_LAG_S_MIN					60
 #define MAX_LAG_S_DEFAULT				(6 * 86400)
+#define MAX_LAG_S_MAX					(400 * 86400)
 #define PARKED_MAX						100000	/* rows of one subscription; then it stops reading */
 #define LEASE_MS_MIN					1000
 #define LEASE_MS_DEFAULT				30000
@@ -141,16 +150,20 @@ typedef struct Subscription
 	Policy		policy;
 } Subscription;
 
-/* subscription.c */
+/* subscription_read.c */
 
 /* All subscriptions, or the one of that id (0: all); an array in the current context. */
 extern Subscription *subscriptions_read(int64 id, int *count);
 
-/* Does the subscription want this event?  Pure. */
+/* pattern.c: pure */
+
+/* Does the subscription want this event? */
 extern bool subscription_wants(const Subscription *subscription, const DeliveryEvent *event);
 
-/* Does a pattern list let the type through?  The last pattern that fits decides.  Pure. */
+/* Does a pattern list let the type through?  The last pattern that fits decides. */
 extern bool event_patterns_match(const char *const *patterns, int count, const char *event_type);
+
+/* subscription.c */
 
 /*
  * The worker's own change: pauses or disables, with a line in subscription_change and
@@ -165,6 +178,9 @@ extern void subscription_emit_breaker(const Subscription *subscription, const ch
 
 /* Fill in defaults, check ranges; raises OPTION_INVALID that names the member. */
 extern void policy_read(Jsonb *given, Policy *policy);
+
+/* The same, over a policy that is there: members that are not given stay. */
+extern void policy_change(Jsonb *given, Policy *policy);
 extern Jsonb *policy_to_jsonb(const Policy *policy);
 
 /*
@@ -323,6 +339,9 @@ extern bool delivery_release_next(int64 subscription_id, int lane, const char *o
 /* Was this database, and no other, told to deliver?  reason: what is wrong, or NULL. */
 extern bool instance_is_adopted(const char **reason);
 extern void instance_adopt_first(void); /* by the first subscription */
+
+/* Raise NOT_ADOPTED, with the reason, where instance_is_adopted() says no. */
+extern void instance_require_adopted(void);
 
 /* launcher.c: hints in shared memory; all do nothing without preload */
 

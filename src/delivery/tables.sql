@@ -41,7 +41,9 @@ CREATE TABLE failsafe.subscription_change (
 	subscription_id int8 NOT NULL,
 	changed_at timestamptz NOT NULL,
 	actor_id int8 NOT NULL,
-	action text NOT NULL,
+	tenant_id int4 NOT NULL,
+	name text COLLATE "C" NOT NULL, -- the subscription may be gone
+	action text NOT NULL,			-- created, altered, paused, disabled, resumed, rewound, dropped
 	detail jsonb,
 	reason text
 );
@@ -172,6 +174,8 @@ CREATE TABLE failsafe.failure_rule (
 	pattern text,					-- LIKE, on the failure's code
 	class text NOT NULL,			-- temporary, throttled, permanent, unknown, gone
 	note text NOT NULL,
+	actor_id int8,					-- NULL: builtin
+	changed_at timestamptz,
 	builtin bool NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX failure_rule_position ON failsafe.failure_rule (position);
