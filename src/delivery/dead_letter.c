@@ -187,7 +187,7 @@ failsafe_dlq_discard(PG_FUNCTION_ARGS)
 	options_read(PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2), NULL, 0, NULL);
 	scope = statement_begin(true);
 	argument_datum(&arguments, ids, false);
-	argument_text(&arguments, reason);
+	argument_cstring(&arguments, reason);
 	argument_int64(&arguments, actor_current());
 	(void) statement_write(&discard, &arguments);
 	count = column_int64(0, 0);

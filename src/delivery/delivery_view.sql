@@ -44,7 +44,8 @@ COMMENT ON COLUMN failsafe.deliveries.state IS
 'waiting (until due_at), parked (behind an earlier event of its key) or leased (to a pull consumer, until due_at)';
 COMMENT ON COLUMN failsafe.deliveries.due_at IS 'infinity while parked';
 COMMENT ON COLUMN failsafe.deliveries.attempts IS 'tries so far; of a replay, in this replay';
-COMMENT ON COLUMN failsafe.deliveries.class IS 'of the last failure; NULL: none yet';
+COMMENT ON COLUMN failsafe.deliveries.class IS
+'of the last failure; delayed: it waits for its deliver_after; NULL: it was not tried';
 COMMENT ON COLUMN failsafe.deliveries.dead_letter_id IS 'sent again from this dead letter; NULL: from the outbox';
 
 CREATE VIEW failsafe.attempts WITH (security_barrier) AS
@@ -65,22 +66,23 @@ COMMENT ON COLUMN failsafe.attempts.code IS 'what failed: status, dns, refused, 
 COMMENT ON COLUMN failsafe.attempts.response IS 'the first bytes of the answer';
 
 CREATE VIEW failsafe.blocked_keys WITH (security_barrier) AS
-SELECT k.subscription, k.tenant, k.order_key, k.since, k.parked, k.state, k.due_at, k.attempts,
+SELECT k.subscription, k.tenant, k.lane, k.order_key, k.since, k.parked, k.state, k.due_at, k.attempts,
 	k.event_id, k.class, k.reason
 FROM (
-	SELECT s.name AS subscription, t.name AS tenant, d.order_key,
+	SELECT s.name AS subscription, t.name AS tenant, d.lane::int4 AS lane, d.order_key,
 		pg_catalog.min(d.created_at) OVER of_key AS since,
 		pg_catalog.count(*) FILTER (WHERE d.state = 'parked') OVER of_key AS parked,
-		pg_catalog.row_number() OVER (PARTITION BY d.subscription_id, d.order_key
-			ORDER BY d.state = 'parked', d.lane, d.seq, d.id) AS place,
+		pg_catalog.row_number() OVER (PARTITION BY d.subscription_id, d.lane, d.order_key
+			ORDER BY d.state = 'parked', d.seq, d.id) AS place,
 		d.state, d.due_at, d.attempts, d.event_id, d.class, d.reason
 	FROM failsafe.delivery AS d
 	JOIN failsafe.subscription AS s ON s.id = d.subscription_id
 	JOIN failsafe.tenant AS t ON t.id = s.tenant_id
 	WHERE s.ordering = 'key' AND s.on_blocked = 'block'
+		AND (d.state <> 'waiting' OR d.class IS DISTINCT FROM 'delayed')
 		AND CASE WHEN (SELECT pg_catalog.pg_has_role('failsafe_operator', 'USAGE')) THEN true
 			ELSE s.tenant_id = (SELECT failsafe._tenant_id()) END
-	WINDOW of_key AS (PARTITION BY d.subscription_id, d.order_key)
+	WINDOW of_key AS (PARTITION BY d.subscription_id, d.lane, d.order_key)
 ) AS k
 WHERE k.place = 1 AND (k.parked > 0 OR k.state = 'waiting');
 COMMENT ON VIEW failsafe.blocked_keys IS
@@ -154,3 +156,36 @@ END
 $body$;
 COMMENT ON FUNCTION failsafe.dlq_get(int8, jsonb) IS
 'One dead letter with the complete event, as its consumer would have got it, its headers, and its attempts, oldest first, as long as they are kept. No row where it is unknown, of another tenant, or no longer kept.';
+
+COMMENT ON TABLE failsafe.delivery IS
+'Events for a subscription that were not delivered at the first attempt, that wait behind one of their key, or that a pull consumer has. The row goes when the event is done or dead.';
+COMMENT ON COLUMN failsafe.delivery.due_at IS 'infinity while parked; the end of the lease while leased';
+COMMENT ON COLUMN failsafe.delivery.dead_letter_id IS 'sent again from this dead letter; NULL: from the outbox';
+COMMENT ON COLUMN failsafe.delivery.fence IS 'of the lease: whoever has an older one has lost it';
+COMMENT ON COLUMN failsafe.delivery.attempts IS 'tries so far; of a replay, in this replay';
+COMMENT ON COLUMN failsafe.delivery.state IS 'waiting, parked or leased';
+COMMENT ON COLUMN failsafe.delivery.class IS 'of the last failure; delayed: it waits for deliver_after';
+COMMENT ON SEQUENCE failsafe.delivery_id_seq IS 'ids of deliveries';
+COMMENT ON SEQUENCE failsafe.delivery_fence_seq IS 'fences of leases: each lease has a higher one than those before';
+COMMENT ON TABLE failsafe.attempt IS
+'Attempts to deliver, but for first ones that succeed. Append-only; removed by age.';
+COMMENT ON COLUMN failsafe.attempt.number IS '1 is the first try of the event for the subscription; replays count on';
+COMMENT ON COLUMN failsafe.attempt.status IS 'of the protocol; NULL: there was no answer';
+COMMENT ON COLUMN failsafe.attempt.response IS 'the first bytes of the answer';
+COMMENT ON SEQUENCE failsafe.attempt_id_seq IS 'ids of attempts';
+COMMENT ON TABLE failsafe.dead_letter IS
+'Events that could not be delivered, copied, with why. Only those that were replayed or discarded are ever removed.';
+COMMENT ON COLUMN failsafe.dead_letter.replay_id IS 'the last replay that had it';
+COMMENT ON COLUMN failsafe.dead_letter.first_attempt_at IS 'NULL: it was never tried';
+COMMENT ON COLUMN failsafe.dead_letter.resolved_by IS 'the actor who discarded it, or who started the replay that delivered it';
+COMMENT ON COLUMN failsafe.dead_letter.state IS 'dead, replaying, replayed or discarded';
+COMMENT ON COLUMN failsafe.dead_letter.payload IS 'without the envelope, which other columns hold';
+COMMENT ON SEQUENCE failsafe.dead_letter_id_seq IS 'ids of dead letters';
+COMMENT ON TABLE failsafe.replay IS 'Replays: who had what sent again, why, and how far it is.';
+COMMENT ON COLUMN failsafe.replay.generation IS 'a number that each change draws, so that the worker looks again';
+COMMENT ON COLUMN failsafe.replay.paced_from IS 'the rate is counted from here; NULL: not begun, or just resumed';
+COMMENT ON COLUMN failsafe.replay.next_id IS 'dead letters below it have been taken';
+COMMENT ON COLUMN failsafe.replay.done IS 'delivered';
+COMMENT ON COLUMN failsafe.replay.failed IS 'dead again';
+COMMENT ON COLUMN failsafe.replay.filter IS 'what was asked for';
+COMMENT ON SEQUENCE failsafe.replay_id_seq IS 'ids of replays';

@@ -163,6 +163,6 @@ dead_letter_class(RetryVerdict verdict, const AttemptResult *last)
 	Assert(verdict != RETRY_LATER);
 	Assert(last != NULL || verdict == RETRY_EXPIRED);
 	if (verdict == RETRY_EXPIRED)
-		return DEAD_LETTER_CLASS_EXPIRED;
+		return CLASS_EXPIRED;
 	return failure_class_names[last->class];
 }

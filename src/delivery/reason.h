@@ -9,12 +9,6 @@
 
 #define DEAD_LETTER_REASON_BYTES_MAX	1000
 
-/* What dead_letter.class has beside the names of failure classes. */
-#define DEAD_LETTER_CLASS_EXPIRED	"expired"	/* the event's own time was over */
-#define DEAD_LETTER_CLASS_LAG		"lag"		/* the subscription fell too far behind */
-#define DEAD_LETTER_CLASS_CANCELED	"canceled"	/* its subscription was dropped, by force */
-#define DEAD_LETTER_CLASS_RESEND	"resend"	/* an event that is sent again on request */
-
 /*
  * attempts and elapsed_us (since the first attempt) include the last one.  last may be
  * NULL only where nothing was tried: an event that expired before.  The verdict is not

@@ -40,11 +40,12 @@ static const char *const delivery_state_names[] = {"waiting", "parked", "leased"
 
 static Statement insert_delivery = {
 	"INSERT INTO failsafe.delivery (id, subscription_id, seq, created_at, due_at, "
-	"dead_letter_id, replay_id, fence, event_id, attempts, lane, state, event_type, order_key) "
+	"dead_letter_id, replay_id, fence, event_id, attempts, lane, state, event_type, "
+	"order_key, class, reason) "
 	"VALUES (pg_catalog.nextval('failsafe.delivery_id_seq'), $1, $2, $3, $4, $5, $6, $7, $8, "
-	"$9, $10::int2, $11, $12, $13) RETURNING id",
-	13, {INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, UUIDOID,
-	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	"$9, $10::int2, $11, $12, $13, $14, $15) RETURNING id",
+	15, {INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, UUIDOID,
+	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static Statement update_delivery = {
@@ -58,15 +59,19 @@ static Statement delete_delivery = {
 };
 
 /*
- * The first row of the key by number.  Where that one is not parked, something of the
- * key is on its way or waits for its time, and its end comes here again.
+ * Where another row of the key holds it, the end of that one comes here again.  An event
+ * whose time has not come holds nothing back.
  */
 static Statement release_next = {
 	"UPDATE failsafe.delivery SET state = 'waiting', due_at = pg_catalog.clock_timestamp() "
 	"WHERE state = 'parked' AND id = (SELECT d.id FROM failsafe.delivery AS d "
-	"WHERE d.subscription_id = $1 AND d.order_key = $2 "
-	"ORDER BY d.lane, d.seq, d.id LIMIT 1)",
-	2, {INT8OID, TEXTOID}
+	"WHERE d.subscription_id = $1 AND d.order_key = $2 AND d.lane = $3::int2 "
+	"AND d.state = 'parked' ORDER BY d.seq, d.id LIMIT 1) "
+	"AND NOT EXISTS (SELECT FROM failsafe.delivery AS d "
+	"WHERE d.subscription_id = $1 AND d.order_key = $2 AND d.lane = $3::int2 "
+	"AND (d.state = 'leased' OR d.state = 'waiting' AND d.class IS DISTINCT FROM '"
+	CLASS_DELAYED "'))",
+	3, {INT8OID, TEXTOID, INT4OID}
 };
 
 /* The number goes on where the attempts of a dead letter's earlier rounds ended. */
@@ -134,7 +139,7 @@ static Statement read_subscription = {
 /* ---------- deliveries ---------- */
 
 void
-delivery_insert(Delivery *delivery)
+delivery_insert(Delivery *delivery, const char *class, const char *reason)
 {
 	Arguments	arguments = {0};
 	StatementScope scope = statement_begin(true);
@@ -156,9 +161,11 @@ delivery_insert(Delivery *delivery)
 	argument_datum(&arguments, UUIDPGetDatum(&delivery->event_id), false);
 	argument_int32(&arguments, delivery->attempts);
 	argument_int32(&arguments, delivery->lane);
-	argument_text(&arguments, delivery_state_names[delivery->state]);
-	argument_text(&arguments, delivery->event_type);
-	argument_text(&arguments, delivery->order_key);
+	argument_cstring(&arguments, delivery_state_names[delivery->state]);
+	argument_cstring(&arguments, delivery->event_type);
+	argument_cstring(&arguments, delivery->order_key);
+	argument_cstring(&arguments, class);
+	argument_cstring(&arguments, reason);
 	(void) statement_write(&insert_delivery, &arguments);
 	delivery->id = column_int64(0, 0);
 	statement_end(scope);
@@ -176,9 +183,9 @@ delivery_update(const Delivery *delivery, const char *class, const char *reason)
 	argument_time(&arguments, delivery->state == DELIVERY_PARKED ? DT_NOEND : delivery->due_at);
 	argument_int64_or_null(&arguments, delivery->fence);
 	argument_int32(&arguments, delivery->attempts);
-	argument_text(&arguments, delivery_state_names[delivery->state]);
-	argument_text(&arguments, class);
-	argument_text(&arguments, reason);
+	argument_cstring(&arguments, delivery_state_names[delivery->state]);
+	argument_cstring(&arguments, class);
+	argument_cstring(&arguments, reason);
 	(void) statement_write(&update_delivery, &arguments);
 	statement_end(scope);
 }
@@ -195,15 +202,17 @@ delivery_delete(const Delivery *delivery)
 }
 
 bool
-delivery_release_next(int64 subscription_id, const char *order_key)
+delivery_release_next(int64 subscription_id, int lane, const char *order_key)
 {
 	Arguments	arguments = {0};
 	StatementScope scope = statement_begin(true);
 	uint64		released;
 
 	Assert(subscription_id > 0 && order_key != NULL);
+	Assert(lane >= 0 && lane < OUTBOX_LANES);
 	argument_int64(&arguments, subscription_id);
-	argument_text(&arguments, order_key);
+	argument_cstring(&arguments, order_key);
+	argument_int32(&arguments, lane);
 	released = statement_write(&release_next, &arguments);
 	Assert(released <= 1);
 	statement_end(scope);
@@ -228,10 +237,10 @@ attempt_write(const Delivery *delivery, int number, const AttemptResult *result)
 	argument_datum(&arguments, UUIDPGetDatum(&delivery->event_id), false);
 	argument_int32(&arguments, number);
 	argument_int32(&arguments, result->status);
-	argument_text(&arguments, failure_class_names[result->class]);
-	argument_text(&arguments, result->code != NULL ? result->code : "");
-	argument_text(&arguments, result->reason);
-	argument_text(&arguments, result->response);
+	argument_cstring(&arguments, failure_class_names[result->class]);
+	argument_cstring(&arguments, result->code != NULL ? result->code : "");
+	argument_cstring(&arguments, result->reason);
+	argument_cstring(&arguments, result->response);
 	(void) statement_write(&insert_attempt, &arguments);
 }
 
@@ -313,17 +322,17 @@ dead_letter_insert(const DeadLetter *letter, const DeliveryEvent *event)
 	argument_int32(&arguments, event->tenant_id);
 	argument_int32(&arguments, event->lane);
 	argument_int32(&arguments, event->priority);
-	argument_text(&arguments, letter->state);
-	argument_text(&arguments, letter->class);
-	argument_text(&arguments, letter->reason);
-	argument_text(&arguments, event->event_type);
-	argument_text(&arguments, event->order_key);
-	argument_text(&arguments, event->payload);
-	argument_text(&arguments, event->headers);
-	argument_text(&arguments, event->subject);
-	argument_text(&arguments, event->region);
-	argument_text(&arguments, event->trace_id);
-	argument_text(&arguments, event->traceparent);
+	argument_cstring(&arguments, letter->state);
+	argument_cstring(&arguments, letter->class);
+	argument_cstring(&arguments, letter->reason);
+	argument_cstring(&arguments, event->event_type);
+	argument_cstring(&arguments, event->order_key);
+	argument_cstring(&arguments, event->payload);
+	argument_cstring(&arguments, event->headers);
+	argument_cstring(&arguments, event->subject);
+	argument_cstring(&arguments, event->region);
+	argument_cstring(&arguments, event->trace_id);
+	argument_cstring(&arguments, event->traceparent);
 	(void) statement_write(&insert_dead_letter, &arguments);
 	return column_int64(0, 0);
 }
@@ -338,8 +347,8 @@ dead_letter_set_failed(const Delivery *delivery, const char *class, const char *
 	Assert(delivery->dead_letter_id > 0);
 	argument_int64(&arguments, delivery->dead_letter_id);
 	argument_int32(&arguments, delivery->attempts);
-	argument_text(&arguments, class);
-	argument_text(&arguments, reason);
+	argument_cstring(&arguments, class);
+	argument_cstring(&arguments, reason);
 	if (statement_write(&dead_letter_failed, &arguments) == 0)
 		return 0;
 	*attempts = column_int32(0, 1);

@@ -108,8 +108,9 @@ static Statement read_letters = {
 
 #define EARLIER_ROW \
 	"SELECT d.id FROM failsafe.delivery AS d WHERE d.subscription_id = $1 " \
-	"AND d.order_key = $2 AND (d.lane, d.seq) < ($3::int2, $4) " \
-	"ORDER BY d.lane, d.seq LIMIT 1 "
+	"AND d.order_key = $2 AND d.lane = $3::int2 AND d.seq < $4 " \
+	"AND (d.state <> 'waiting' OR d.class IS DISTINCT FROM '" CLASS_DELAYED "') " \
+	"ORDER BY d.seq LIMIT 1 "
 
 static Statement lock_earlier_row = {
 	EARLIER_ROW "FOR KEY SHARE SKIP LOCKED", 4, {INT8OID, TEXTOID, INT4OID, INT8OID}
@@ -131,10 +132,10 @@ static Statement update_fed = {
 /* A copy that was made to be sent again is no dead letter: it was never refused. */
 static Statement put_back = {
 	"UPDATE failsafe.dead_letter SET "
-	"state = CASE class WHEN 'resend' THEN 'discarded' ELSE 'dead' END, "
-	"resolved_at = CASE class WHEN 'resend' THEN pg_catalog.clock_timestamp() END, "
-	"resolved_by = CASE class WHEN 'resend' THEN $4 END, "
-	"resolution = CASE class WHEN 'resend' THEN 'not sent: the replay was canceled' END "
+	"state = CASE class WHEN '" CLASS_RESEND "' THEN 'discarded' ELSE 'dead' END, "
+	"resolved_at = CASE class WHEN '" CLASS_RESEND "' THEN pg_catalog.clock_timestamp() END, "
+	"resolved_by = CASE class WHEN '" CLASS_RESEND "' THEN $4 END, "
+	"resolution = CASE class WHEN '" CLASS_RESEND "' THEN 'not sent: the replay was canceled' END "
 	"WHERE subscription_id = $1 AND state = 'replaying' AND replay_id = $2 AND id >= $3",
 	4, {INT8OID, INT8OID, INT8OID, INT8OID}
 };
@@ -240,10 +241,10 @@ replay_note_change(int64 id, int64 subscription_id, int64 actor_id, const char *
 	Assert(id > 0 && subscription_id > 0 && actor_id > 0);
 	argument_int64(&arguments, subscription_id);
 	argument_int64(&arguments, actor_id);
-	argument_text(&arguments, action);
+	argument_cstring(&arguments, action);
 	argument_int64(&arguments, id);
 	argument_int64(&arguments, count);
-	argument_text(&arguments, reason);
+	argument_cstring(&arguments, reason);
 	(void) statement_write(&insert_change, &arguments);
 }
 
@@ -261,8 +262,8 @@ replay_insert(int64 id, int64 subscription_id, const ReplayOrder *order, int64 t
 	argument_time(&arguments, order->not_after);
 	argument_int64(&arguments, total);
 	argument_datum(&arguments, Float8GetDatum(order->rate), false);
-	argument_text(&arguments, order->filter);
-	argument_text(&arguments, order->reason);
+	argument_cstring(&arguments, order->filter);
+	argument_cstring(&arguments, order->reason);
 	(void) statement_write(&insert_replay, &arguments);
 	replay_note_change(id, subscription_id, order->actor_id, "replay_started", total,
 					   order->reason);
@@ -275,7 +276,7 @@ replay_set_state(const Replay *replay, const char *state)
 	Arguments	arguments = {0};
 
 	argument_int64(&arguments, replay->id);
-	argument_text(&arguments, state);
+	argument_cstring(&arguments, state);
 	(void) statement_write(&update_state, &arguments);
 	worker_wake_at_commit();
 }
@@ -335,7 +336,7 @@ key_state(const Replay *replay, const Delivery *delivery)
 		return KEY_FREE;
 	scope = statement_begin(false);
 	argument_int64(&arguments, replay->subscription_id);
-	argument_text(&arguments, delivery->order_key);
+	argument_cstring(&arguments, delivery->order_key);
 	argument_int32(&arguments, delivery->lane);
 	argument_int64(&arguments, delivery->seq);
 	if (statement_read(&lock_earlier_row, &arguments) > 0)
@@ -368,7 +369,7 @@ letter_feed(const Replay *replay, uint64 row, TimestampTz now)
 	if (state == KEY_BUSY)
 		return false;
 	delivery.state = state == KEY_TAKEN ? DELIVERY_PARKED : DELIVERY_WAITING;
-	delivery_insert(&delivery);
+	delivery_insert(&delivery, NULL, NULL);
 	Assert(delivery.id > 0);
 	return true;
 }

@@ -35,7 +35,6 @@
 #include "base/settings.h"
 #include "base/text.h"
 #include "delivery/dead_letter.h"
-#include "delivery/reason.h"
 #include "delivery/record.h"
 #include "delivery/replay.h"
 #include "delivery/statement.h"
@@ -270,16 +269,16 @@ static void
 filter_arguments(Arguments *arguments, const ReplayFilter *filter)
 {
 	Assert(arguments->count == 0);
-	argument_text(arguments, filter->state);
-	argument_text(arguments, filter->subscription);
-	argument_text(arguments, filter->tenant);
-	argument_text(arguments, filter->event_type);
+	argument_cstring(arguments, filter->state);
+	argument_cstring(arguments, filter->subscription);
+	argument_cstring(arguments, filter->tenant);
+	argument_cstring(arguments, filter->event_type);
 	argument_datum(arguments, BoolGetDatum(filter->event_type_is_prefix), false);
 	argument_time(arguments, filter->since);
 	argument_time(arguments, filter->until);
 	argument_datum(arguments, filter->ids, !filter->has_ids);
-	argument_text(arguments, filter->class);
-	argument_text(arguments, filter->order_key);
+	argument_cstring(arguments, filter->class);
+	argument_cstring(arguments, filter->order_key);
 	Assert(arguments->count == 10);
 }
 
@@ -309,8 +308,8 @@ targets_find(const ReplayFilter *filter, int *count)
 	Arguments	arguments = {0};
 
 	Assert(filter->subscription != NULL);
-	argument_text(&arguments, filter->subscription);
-	argument_text(&arguments, filter->tenant);
+	argument_cstring(&arguments, filter->subscription);
+	argument_cstring(&arguments, filter->tenant);
 	*count = (int) statement_read(&find_subscriptions, &arguments);
 	if (*count == 0)
 		error_raise_field(FAILSAFE_SUBSCRIPTION_UNKNOWN, "subscription",
@@ -541,17 +540,17 @@ events_open(int64 subscription_id, const ReplayFilter *filter)
 	char		nulls[EVENT_ARGUMENTS];
 
 	argument_int64(&arguments, subscription_id);
-	argument_text(&arguments, filter->event_type);
+	argument_cstring(&arguments, filter->event_type);
 	argument_datum(&arguments, BoolGetDatum(filter->event_type_is_prefix), false);
 	argument_time(&arguments, filter->since);
 	argument_time(&arguments, filter->until);
-	argument_text(&arguments, filter->order_key);
+	argument_cstring(&arguments, filter->order_key);
 	argument_time(&arguments, GetCurrentTimestamp());
 	Assert(arguments.count == EVENT_ARGUMENTS);
 	for (int i = 0; i < EVENT_ARGUMENTS; i++)
 		nulls[i] = arguments.nulls[i] ? 'n' : ' ';
 	return SPI_cursor_open_with_args(NULL, read_events, EVENT_ARGUMENTS,
-									 unconstify(Oid *, read_events_types), arguments.values,
+									 unconstify(Oid *, &read_events_types[0]), arguments.values,
 									 nulls, false, 0);
 }
 
@@ -628,7 +627,7 @@ target_resend(ReplayTarget *target, const ReplayRequest *request)
 		letter.replay_id = replay_draw_id();
 	letter.subscription_id = target->subscription_id;
 	letter.state = "replaying";
-	letter.class = DEAD_LETTER_CLASS_RESEND;
+	letter.class = CLASS_RESEND;
 	letter.reason = "sent again on request, it was not refused";
 	target->matching = events_resend(subscription, request, &letter);
 	if (target->matching > 0 && !request->dry_run)
@@ -674,7 +673,7 @@ resend_read_arguments(FunctionCallInfo fcinfo, ReplayRequest *request)
 					 options[RESEND_NOT_AFTER].time);
 	filter->order_key = options[RESEND_ORDER_KEY].text;
 	filter->tenant = options[RESEND_TENANT].text;
-	filter->class = DEAD_LETTER_CLASS_RESEND;
+	filter->class = CLASS_RESEND;
 	request->order.filter = filter_to_json(filter);
 }
 

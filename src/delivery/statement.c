@@ -64,7 +64,7 @@ statement_run(Statement *statement, const Arguments *arguments, bool writes)
 		nulls[i] = arguments->nulls[i] ? 'n' : ' ';
 	if (writes)
 		guard_open();
-	result = SPI_execute_plan(statement->plan, unconstify(Datum *, arguments->values), nulls,
+	result = SPI_execute_plan(statement->plan, (Datum *) arguments->values, nulls,
 							  false, 0);
 	if (writes)
 		guard_close();
@@ -125,7 +125,7 @@ argument_time(Arguments *arguments, TimestampTz value)
 }
 
 void
-argument_text(Arguments *arguments, const char *value)
+argument_cstring(Arguments *arguments, const char *value)
 {
 	argument_datum(arguments, value == NULL ? (Datum) 0 : CStringGetTextDatum(value),
 				   value == NULL);

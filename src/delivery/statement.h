@@ -51,7 +51,7 @@ extern void argument_int64(Arguments *arguments, int64 value);
 extern void argument_int64_or_null(Arguments *arguments, int64 value);	/* 0: NULL */
 extern void argument_int32(Arguments *arguments, int32 value);
 extern void argument_time(Arguments *arguments, TimestampTz value); /* 0: NULL */
-extern void argument_text(Arguments *arguments, const char *value); /* NULL: NULL */
+extern void argument_cstring(Arguments *arguments, const char *value); /* NULL: NULL */
 extern void argument_datum(Arguments *arguments, Datum value, bool is_null);
 
 /* Columns (0 ..) of a row that a statement read; NULL is 0. */
