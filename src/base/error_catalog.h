@@ -221,18 +221,6 @@ FAILSAFE_ERROR(LIMIT_INVALID, "SF069", "LIMIT_INVALID", FAILSAFE_KIND_REFUSED, f
 			   "the limits are not valid",
 			   "Floor and ceiling are whole minor units, at most 10^38 - 1, and the floor is not above the ceiling. 'Infinity' and '-Infinity' mean none.",
 			   "Correct the limit that the detail names.")
-FAILSAFE_ERROR(SUBSCRIPTION_UNKNOWN, "SF070", "SUBSCRIPTION_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
-			   "the subscription does not exist",
-			   "No subscription of this tenant has the name.",
-			   "Correct the name; the view subscriptions lists them.")
-FAILSAFE_ERROR(REPLAY_UNKNOWN, "SF078", "REPLAY_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
-			   "the replay does not exist",
-			   "No replay of this tenant has this id.",
-			   "Look the id up in the view replays.")
-FAILSAFE_ERROR(REPLAY_ENDED, "SF079", "REPLAY_ENDED", FAILSAFE_KIND_REFUSED, false, 409,
-			   "the replay has ended",
-			   "A replay that is done or canceled cannot be paused, resumed or canceled.",
-			   "Start a new one with dlq_replay().")
 FAILSAFE_ERROR(APPEND_ONLY, "SF060", "APPEND_ONLY", FAILSAFE_KIND_FAILURE, false, 403,
 			   "pg_failsafe tables cannot be changed by SQL",
 			   "UPDATE, DELETE and TRUNCATE are refused on every table of the extension, for its owner too.",
@@ -253,3 +241,17 @@ FAILSAFE_ERROR(REPLICATION_WAIT_CANCELED, "SF065", "REPLICATION_WAIT_CANCELED", 
 			   "the answer is not on the synchronous standby yet",
 			   "The rows that the answer rests on are committed here, but the wait for the synchronous standby was canceled or timed out.",
 			   "Repeat the call with the same key.")
+
+/* Delivery */
+FAILSAFE_ERROR(SUBSCRIPTION_UNKNOWN, "SF070", "SUBSCRIPTION_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
+			   "the subscription does not exist",
+			   "No subscription of this tenant has the name.",
+			   "Look the name up in the view subscriptions.")
+FAILSAFE_ERROR(REPLAY_UNKNOWN, "SF078", "REPLAY_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
+			   "the replay does not exist",
+			   "No replay of this tenant has this id.",
+			   "Look the id up in the view replays.")
+FAILSAFE_ERROR(REPLAY_ENDED, "SF079", "REPLAY_ENDED", FAILSAFE_KIND_REFUSED, false, 409,
+			   "the replay has ended",
+			   "A replay that is done or canceled cannot be paused, resumed or canceled.",
+			   "Start a new one with dlq_replay().")

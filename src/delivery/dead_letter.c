@@ -58,11 +58,12 @@ static Statement discard = {
 	"FROM chosen WHERE l.id = chosen.id RETURNING l.subscription_id), "
 	"noted AS ("
 	"INSERT INTO failsafe.subscription_change (id, subscription_id, changed_at, actor_id, "
-	"action, detail, reason) "
-	"SELECT pg_catalog.nextval('failsafe.subscription_change_id_seq'), g.subscription_id, "
-	"pg_catalog.clock_timestamp(), $3, 'dead_letters_discarded', "
-	"pg_catalog.jsonb_build_object('count', pg_catalog.count(*)), $2 "
-	"FROM gone AS g GROUP BY g.subscription_id) "
+	"tenant_id, name, action, detail, reason) "
+	"SELECT pg_catalog.nextval('failsafe.subscription_change_id_seq'), s.id, "
+	"pg_catalog.clock_timestamp(), $3, s.tenant_id, s.name, 'dead_letters_discarded', "
+	"pg_catalog.jsonb_build_object('count', g.count), $2 "
+	"FROM (SELECT subscription_id, pg_catalog.count(*) FROM gone GROUP BY subscription_id) AS g "
+	"JOIN failsafe.subscription AS s ON s.id = g.subscription_id) "
 	"SELECT pg_catalog.count(*) FROM gone",
 	3, {INT8ARRAYOID, TEXTOID, INT8OID}
 };

@@ -130,7 +130,7 @@ SET search_path = pg_catalog, pg_temp
 AS $body$
 #variable_conflict use_column
 DECLARE
-	tenants int4[] := failsafe._report_tenants();
+	visible int4[] := failsafe._report_tenants();
 BEGIN
 	PERFORM failsafe._options_none(options);
 	RETURN QUERY
@@ -150,7 +150,7 @@ BEGIN
 		FROM failsafe.dead_letter AS l
 		JOIN failsafe.tenant AS t ON t.id = l.tenant_id
 		LEFT JOIN failsafe.subscription AS s ON s.id = l.subscription_id
-		WHERE l.id = dlq_get.id AND l.tenant_id = ANY (tenants);
+		WHERE l.id = dlq_get.id AND l.tenant_id = ANY (visible);
 	PERFORM failsafe._wait_durable_all();
 END
 $body$;

@@ -91,7 +91,7 @@ class_meaning(FailureClass class)
 {
 	if (class == CLASS_GONE)
 		return "the receiver wants no event of this subscription any more";
-	return "the receiver refuses this event, another attempt would not help";
+	return "the receiver refuses this event";
 }
 
 /* One line, cut to its length between two characters [S2]. */
@@ -117,7 +117,7 @@ append_never(StringInfo out, const char *sink, int attempts, const AttemptResult
 	append_last(out, sink, last);
 	appendStringInfoString(out, " after ");
 	append_attempts(out, attempts);
-	appendStringInfo(out, "; %s: %s", failure_class_names[last->class],
+	appendStringInfo(out, ": %s; %s", failure_class_names[last->class],
 					 class_meaning(last->class));
 }
 

@@ -163,10 +163,11 @@ static Statement insert_replay = {
 
 static Statement insert_change = {
 	"INSERT INTO failsafe.subscription_change (id, subscription_id, changed_at, actor_id, "
-	"action, detail, reason) "
-	"VALUES (pg_catalog.nextval('failsafe.subscription_change_id_seq'), $1, "
-	"pg_catalog.clock_timestamp(), $2, $3, "
-	"pg_catalog.jsonb_build_object('replay_id', $4, 'count', $5), $6)",
+	"tenant_id, name, action, detail, reason) "
+	"SELECT pg_catalog.nextval('failsafe.subscription_change_id_seq'), s.id, "
+	"pg_catalog.clock_timestamp(), $2, s.tenant_id, s.name, $3, "
+	"pg_catalog.jsonb_build_object('replay_id', $4, 'count', $5), $6 "
+	"FROM failsafe.subscription AS s WHERE s.id = $1",
 	6, {INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTOID}
 };
 

@@ -41,7 +41,9 @@ CREATE TABLE failsafe.subscription_change (
 	subscription_id int8 NOT NULL,
 	changed_at timestamptz NOT NULL,
 	actor_id int8 NOT NULL,
-	action text NOT NULL,
+	tenant_id int4 NOT NULL,
+	name text COLLATE "C" NOT NULL, -- the subscription may be gone
+	action text NOT NULL,			-- created, altered, paused, disabled, resumed, rewound, dropped
 	detail jsonb,
 	reason text
 );
