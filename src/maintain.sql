@@ -17,6 +17,7 @@ BEGIN
 			('checkpoint', 'SELECT c.accounts, c.note FROM failsafe.ledger_checkpoint() AS c'),
 			('holds', 'SELECT failsafe.holds_sweep(1000), NULL::text'),
 			('application_keys', 'SELECT failsafe.idempotency_prune(10000), NULL::text'),
+			('deliveries', 'SELECT p.attempts + p.dead_letters, NULL::text FROM failsafe.delivery_prune() AS p'),
 			('outbox', 'SELECT count(*) FILTER (WHERE r.action = ''emptied''), '
 					   'string_agg(r.leaf || '': '' || r.action, '', '') FILTER (WHERE r.action = ''busy'') '
 					   'FROM failsafe.outbox_retain() AS r')
@@ -34,4 +35,4 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe.maintain(jsonb) IS
-'Does the upkeep, a bounded part of each task a call: checkpoints of system accounts, expiry of holds, old application keys, old events. A task that fails does not stop the others; its note tells why. Call it every minute, as a statement of its own under READ COMMITTED. Errors: OPTION_INVALID.';
+'Does the upkeep, a bounded part of each task a call: checkpoints of system accounts, expiry of holds, old application keys, old events, old attempts and resolved dead letters. A task that fails does not stop the others; its note tells why. Call it every minute, as a statement of its own under READ COMMITTED. Errors: OPTION_INVALID.';

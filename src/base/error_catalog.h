@@ -267,3 +267,11 @@ FAILSAFE_ERROR(FAILURE_RULE_INVALID, "SF07A", "FAILURE_RULE_INVALID", FAILSAFE_K
 			   "the failure rule is not valid",
 			   "The place, status range, pattern or class of a failure rule cannot be taken.",
 			   "Correct the member that the detail names.")
+FAILSAFE_ERROR(REPLAY_UNKNOWN, "SF078", "REPLAY_UNKNOWN", FAILSAFE_KIND_REFUSED, false, 404,
+			   "the replay does not exist",
+			   "No replay of this tenant has this id.",
+			   "Look the id up in the view replays.")
+FAILSAFE_ERROR(REPLAY_ENDED, "SF079", "REPLAY_ENDED", FAILSAFE_KIND_REFUSED, false, 409,
+			   "the replay has ended",
+			   "A replay that is done or canceled cannot be paused, resumed or canceled.",
+			   "Start a new one with dlq_replay().")

@@ -37,6 +37,8 @@ int			setting_hold_expiry_s = HOLD_EXPIRY_S_DEFAULT;
 int			setting_event_retention_s = EVENT_RETENTION_S_DEFAULT;
 int			setting_event_max_bytes = EVENT_BYTES_DEFAULT;
 int			setting_application_key_retention_s = APPLICATION_KEY_RETENTION_S_DEFAULT;
+int			setting_attempt_retention_s = ATTEMPT_RETENTION_S_DEFAULT;
+int			setting_dead_letter_retention_s = DEAD_LETTER_RETENTION_S_DEFAULT;
 char	   *setting_event_types = "*";
 int			setting_early_lock_release = EARLY_LOCK_RELEASE_OWN;
 int			setting_early_lock_release_when = EARLY_LOCK_RELEASE_WAITED;
@@ -343,6 +345,23 @@ settings_define_times(void)
 }
 
 static void
+settings_define_deliveries(void)
+{
+	DefineCustomIntVariable("failsafe.attempt_retention",
+							"How long attempts to deliver an event are kept.",
+							"A dead letter keeps their number, its reason and the time of the first.",
+							&setting_attempt_retention_s, ATTEMPT_RETENTION_S_DEFAULT,
+							ATTEMPT_RETENTION_S_MIN, ATTEMPT_RETENTION_S_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("failsafe.dead_letter_retention",
+							"How long a dead letter is kept after it was replayed or discarded.",
+							"One that is dead is never removed by its age.",
+							&setting_dead_letter_retention_s, DEAD_LETTER_RETENTION_S_DEFAULT,
+							DEAD_LETTER_RETENTION_S_MIN, DEAD_LETTER_RETENTION_S_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+static void
 settings_define_events(void)
 {
 	DefineCustomIntVariable("failsafe.event_max_bytes",
@@ -412,6 +431,7 @@ settings_init(void)
 {
 	settings_define_who();
 	settings_define_times();
+	settings_define_deliveries();
 	settings_define_events();
 	settings_define_safety();
 	settings_define_delivery();

@@ -21,6 +21,12 @@
 #define APPLICATION_KEY_RETENTION_S_MIN		3600
 #define APPLICATION_KEY_RETENTION_S_DEFAULT	(30 * 86400)
 #define APPLICATION_KEY_RETENTION_S_MAX		(400 * 86400)
+#define ATTEMPT_RETENTION_S_MIN		60
+#define ATTEMPT_RETENTION_S_DEFAULT	(30 * 86400)
+#define ATTEMPT_RETENTION_S_MAX		(400 * 86400)
+#define DEAD_LETTER_RETENTION_S_MIN		60
+#define DEAD_LETTER_RETENTION_S_DEFAULT	(90 * 86400)
+#define DEAD_LETTER_RETENTION_S_MAX		(4000 * 86400)
 #define BATCH_COMMANDS_MAX			10000
 #define POST_LEGS_MIN				2
 #define POST_LEGS_MAX				1000
@@ -56,6 +62,8 @@ extern int	setting_hold_expiry_s;		/* failsafe.hold_expiry */
 extern int	setting_event_retention_s;	/* failsafe.event_retention */
 extern int	setting_event_max_bytes;	/* failsafe.event_max_bytes */
 extern int	setting_application_key_retention_s;	/* failsafe.application_key_retention */
+extern int	setting_attempt_retention_s;	/* failsafe.attempt_retention */
+extern int	setting_dead_letter_retention_s;	/* failsafe.dead_letter_retention */
 extern char *setting_event_types;		/* failsafe.event_types: comma list, '*' and '!' */
 extern int	setting_early_lock_release; /* failsafe.early_lock_release, superuser-set */
 extern int	setting_early_lock_release_when;	/* ..._when, superuser-set */

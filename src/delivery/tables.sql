@@ -151,6 +151,7 @@ CREATE TABLE failsafe.replay (
 	not_before timestamptz,
 	not_after timestamptz,
 	started_at timestamptz,
+	paced_from timestamptz,			-- the rate is counted from here: pauses are forgiven
 	ended_at timestamptz,
 	next_id int8 NOT NULL,			-- dead letters below it have been taken
 	total int8 NOT NULL,

@@ -10,10 +10,16 @@
 #include "base/commit.h"
 #include "base/settings.h"
 #include "base/version.h"
+#include "delivery/delivery.h"
 
 PG_MODULE_MAGIC;
 
 bool		setting_log_refusals = true;
+
+/* of delivery/failure.c, which reads a table */
+const char *const failure_class_names[] = {
+	"delivered", "temporary", "throttled", "unknown", "permanent", "gone"
+};
 
 void
 commit_write_begin(void)

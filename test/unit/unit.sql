@@ -444,6 +444,8 @@ FROM (VALUES
 	(8, 4, '{"status":"refused","code":"INSUFFICIENT_FUNDS","error":"insufficient funds"}')
 ) AS t (t, s, e);
 
+\ir unit_delivery.sql
+
 -- ==== random input, fixed seeds
 
 SELECT expect('fuzz: numeric codec', fuzz_money(250000, 1)::text, '0');
