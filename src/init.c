@@ -18,6 +18,7 @@
 #include "base/tenant.h"
 #include "base/version.h"
 #include "delivery/delivery.h"
+#include "delivery/delivery_stats.h"
 #include "ledger/account.h"
 
 PG_MODULE_MAGIC_COMPAT("pg_failsafe", FAILSAFE_VERSION);
@@ -40,4 +41,5 @@ _PG_init(void)
 	account_init();
 	delivery_init();
 	positions_init();
+	delivery_stats_init();
 }

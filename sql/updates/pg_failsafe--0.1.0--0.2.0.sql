@@ -10,13 +10,14 @@ COMMENT ON FUNCTION failsafe.outbox_retain(int, jsonb) IS
 
 -- include ledger/waits.sql
 -- include delivery/tables.sql
--- include delivery/worker.sql
 -- include delivery/instance.sql
 -- include delivery/subscription.sql
 -- include delivery/failure.sql
--- include delivery/delivery_view.sql
 -- include delivery/dead_letter.sql
 -- include delivery/replay.sql
+-- include delivery/delivery_view.sql
+-- include delivery/delivery_stats.sql
+-- include delivery/worker.sql
 
 -- As in src/maintain.sql.
 CREATE OR REPLACE FUNCTION failsafe.maintain(options jsonb DEFAULT NULL)

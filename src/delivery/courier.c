@@ -138,12 +138,20 @@ courier_buffer_init(FrameBuffer *buffer)
 }
 
 bool
+courier_has_room(size_t length)
+{
+	size_t		waiting = courier.out.len - courier.out.cursor;
+
+	return courier.up && (waiting == 0 || waiting + length <= OUT_BYTES_MAX);
+}
+
+bool
 courier_send(const char *frame, size_t length)
 {
 	size_t		waiting = courier.out.len - courier.out.cursor;
 
 	Assert(frame != NULL && length > 0);
-	if (!courier.up || (waiting > 0 && waiting + length > OUT_BYTES_MAX))
+	if (!courier_has_room(length))
 		return false;
 	if (courier.out.cursor > 0 && courier.out.len + length >= courier.out.maxlen)
 	{

@@ -30,6 +30,9 @@ extern int	courier_pid(void);
  */
 extern bool courier_send(const char *frame, size_t length);
 
+/* Would courier_send() take a frame of this length? */
+extern bool courier_has_room(size_t length);
+
 /* For the wait: PGINVALID_SOCKET where there is none; does something wait to be written? */
 extern pgsocket courier_socket(void);
 extern bool courier_wants_write(void);

@@ -788,21 +788,22 @@ failsafe_subscription_rewind_to(PG_FUNCTION_ARGS)
 
 /* ---------- the worker's own change ---------- */
 
+/* what: paused, disabled, breaker_opened; it ends the event's type. */
 static void
-state_event(int32 tenant_id, const char *name, const char *sink, SubscriptionState state,
+state_event(int32 tenant_id, const char *name, const char *sink, const char *what,
 			const char *reason)
 {
 	OutboxEvent event = {.priority = OUTBOX_PRIORITY_APPLICATION};
 	StringInfoData payload;
 
-	event.event_type = psprintf("failsafe.subscription.%s", subscription_state_names[state]);
+	event.event_type = psprintf("failsafe.subscription.%s", what);
 	if (!settings_event_type_enabled(event.event_type))
 		return;
 	initStringInfo(&payload);
 	appendStringInfoChar(&payload, '{');
 	json_member_text(&payload, "subscription", name);
 	json_member_text(&payload, "sink", sink);
-	json_member_text(&payload, "state", subscription_state_names[state]);
+	json_member_text(&payload, "state", what);
 	json_member_text(&payload, "reason", reason);
 	appendStringInfoChar(&payload, '}');
 	event.tenant_id = tenant_id;
@@ -829,7 +830,18 @@ subscription_set_state(int64 id, SubscriptionState state, const char *reason)
 		char	   *sink = column_text(0, 2);
 
 		change_insert(id, tenant_id, name, actor_id, subscription_state_names[state], NULL, reason);
-		state_event(tenant_id, name, sink, state, reason);
+		state_event(tenant_id, name, sink, subscription_state_names[state], reason);
 	}
+	statement_end(scope);
+}
+
+void
+subscription_emit_breaker(const Subscription *subscription, const char *reason)
+{
+	StatementScope scope = statement_begin(true);
+
+	Assert(subscription->id > 0);
+	state_event(subscription->tenant_id, subscription->name, subscription->sink,
+				"breaker_opened", reason);
 	statement_end(scope);
 }

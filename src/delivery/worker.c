@@ -7,8 +7,9 @@
  *		session lock that nobody else asks for: it makes the worker the only one.
  *	L2	Each wait has the latch, the postmaster's death and a timeout; after each come
  *		CHECK_FOR_INTERRUPTS() and a look at who wants the worker to leave [I10].
- *	L3	The worker waits for no lock longer than a second, and never for a standby:
- *		it commits with synchronous_commit = local [D10, F19].
+ *	L3	The worker waits for no lock longer than a second, and never for a standby or a
+ *		flush: it commits with synchronous_commit = off [D10, F19].  What a crash takes of
+ *		its own bookkeeping is sent again; events leave only when they are safe [D3].
  *	L4	It works only where the extension is installed in the library's version, and in
  *		a database that was adopted [I10, D9].  It looks again when functions of the
  *		database change, when it is told to, and once a minute.
@@ -88,6 +89,7 @@ typedef struct Worker
 } Worker;
 
 static Worker worker;
+static bool worker_try(void (*step) (void));
 static volatile sig_atomic_t terminate_requested = false;
 
 /* ---------- registering ---------- */
@@ -134,6 +136,8 @@ worker_leave(WorkerState state)
 {
 	Assert(!IsTransactionState());
 	worker.left_as = state;
+	if (worker.begun && worker.state == WORKER_RUNNING)
+		(void) worker_try(dispatch_end);
 	courier_stop();
 	if (state == WORKER_YIELDED && worker.start.by_hand)
 	{
@@ -338,6 +342,7 @@ static const Upkeep upkeep[] = {
 	{"upkeep: checkpoints of system accounts", "SELECT failsafe.ledger_checkpoint()"},
 	{"upkeep: expired holds", "SELECT failsafe.holds_sweep(1000)"},
 	{"upkeep: old application keys", "SELECT failsafe.idempotency_prune(10000)"},
+	{"upkeep: old attempts and dead letters", "SELECT failsafe.delivery_prune()"},
 	{"upkeep: old events", "SELECT failsafe.outbox_retain()"}
 };
 
@@ -420,6 +425,7 @@ round_failed(TimestampTz now)
 	if (worker.failures < 5)
 		pause_ms = BACKOFF_MIN_MS << worker.failures;
 	worker.failures++;
+	dispatch_forget();
 	worker.rounds_after = TimestampTzPlusMilliseconds(now, pause_ms);
 	worker.look_due = true;
 }
@@ -465,6 +471,7 @@ worker_turn(void)
 		worker.begun = true;
 		relay_turn();
 		round_turn(now);
+		dispatch_send(GetCurrentTimestamp());
 		/* what the round wants to send goes out now */
 		relay_turn();
 	}
@@ -531,7 +538,9 @@ worker_wait(void)
 
 	Assert(!IsTransactionState());
 	wait_set_prepare();
-	(void) WaitEventSetWait(worker.wait_set, wait_ms(), &event, 1, PG_WAIT_EXTENSION);
+	if (WaitEventSetWait(worker.wait_set, wait_ms(), &event, 1, PG_WAIT_EXTENSION) > 0 &&
+		(event.events & WL_LATCH_SET) != 0)
+		dispatch_woken();
 	ResetLatch(MyLatch);
 }
 
@@ -566,7 +575,7 @@ worker_settings(void)
 	static const char *const settings[][2] = {
 		{"application_name", "pg_failsafe worker"},
 		{"search_path", "pg_catalog, pg_temp"},
-		{"synchronous_commit", "local"},
+		{"synchronous_commit", "off"},
 		{"lock_timeout", "1s"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},

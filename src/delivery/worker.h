@@ -30,6 +30,18 @@ extern bool dispatch_has_work(TimestampTz now);
  */
 extern void dispatch_round(void);
 
+/* A commit woke the worker: numbers that were open may be events now.  No SQL. */
+extern void dispatch_woken(void);
+
+/* Hand over what may go; called in each turn.  No SQL. */
+extern void dispatch_send(TimestampTz now);
+
+/* After dispatch_round() failed: forget everything, and read it again from the tables. */
+extern void dispatch_forget(void);
+
+/* Before the worker ends: one last round that stores positions, so that less is sent twice. */
+extern void dispatch_end(void);
+
 /* A frame of the relay: RESULT or DESTINATION_STATE.  No SQL. */
 extern void dispatch_result(RelayFrameType type, const FrameFields *fields);
 
