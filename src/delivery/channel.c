@@ -9,7 +9,8 @@
 
 #include "delivery/channel.h"
 
-#define KEYS_INITIAL	256
+#define KEYS_INITIAL			256
+#define OPEN_NUMBERS_INITIAL	16
 
 typedef struct RowEntry
 {
@@ -419,6 +420,33 @@ channel_room(Channel *channel, int lane_number)
 	if (span >= CHANNEL_SPAN_MAX || channel->row_count >= PARKED_MAX)
 		return 0;
 	return Max(CHANNEL_QUEUE_MAX - lane->waiting_count, 0);
+}
+
+/*
+ * The array lives as long as the channel, and is never NULL: whoever makes it larger
+ * later does so in its own memory context.
+ */
+void
+channel_set_reading(Channel *channel, int lane, const Position *position)
+{
+	Position   *reading = &channel->lanes[lane].reading;
+	OpenNumbers *open = reading->open;
+	int			open_max = reading->open_max;
+
+	Assert(position->lane == lane);
+	Assert(position->subscription_id == channel->subscription.id);
+	if (open == NULL || open_max < position->open_count)
+	{
+		if (open != NULL)
+			pfree(open);
+		open_max = Max(position->open_count, OPEN_NUMBERS_INITIAL);
+		open = MemoryContextAllocHuge(channel->context, sizeof(OpenNumbers) * open_max);
+	}
+	if (position->open_count > 0)
+		memmove(open, position->open, sizeof(OpenNumbers) * position->open_count);
+	*reading = *position;
+	reading->open = open;
+	reading->open_max = open_max;
 }
 
 static void

@@ -160,6 +160,9 @@ extern Flight *flight_take_behind(Flight *flight);
 /* How many events of the lane may be read now? */
 extern int	channel_room(Channel *channel, int lane);
 
+/* As far as events were read, from now on; the open numbers are copied. */
+extern void channel_set_reading(Channel *channel, int lane, const Position *position);
+
 /* The position that may be stored; in the current memory context. */
 extern void channel_position(Channel *channel, int lane, Position *position);
 

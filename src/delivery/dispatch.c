@@ -166,7 +166,7 @@ load_keys(Channel *channel)
 							  CLASS_DELAYED "'), pg_catalog.count(*) "
 							  "FROM failsafe.delivery WHERE subscription_id = $1 "
 							  "GROUP BY lane, order_key",
-							  1, &type, &value, NULL, true, 0) != SPI_OK_SELECT)
+							  1, &type, &value, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deliveries");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -199,7 +199,7 @@ load_skips(Channel *channel, int lane)
 							  "AND dead_letter_id IS NULL "
 							  "UNION SELECT seq FROM failsafe.dead_letter "
 							  "WHERE subscription_id = $1 AND lane = $2 AND seq > $3",
-							  3, types, values, NULL, true, 0) != SPI_OK_SELECT)
+							  3, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deliveries");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -216,15 +216,12 @@ add_channel(const Subscription *subscription)
 {
 	Channel    *channel = channel_create(dispatch.context, subscription);
 	Position	positions[OUTBOX_LANES];
-	MemoryContext caller;
 
 	dlist_push_tail(&dispatch.channels, &channel->node);
-	caller = MemoryContextSwitchTo(channel->context);
 	positions_read(subscription->id, positions);
-	MemoryContextSwitchTo(caller);
 	for (int lane = 0; lane < OUTBOX_LANES; lane++)
 	{
-		channel->lanes[lane].reading = positions[lane];
+		channel_set_reading(channel, lane, &positions[lane]);
 		load_skips(channel, lane);
 	}
 	load_keys(channel);

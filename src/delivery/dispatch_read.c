@@ -26,6 +26,11 @@
 
 /* ---------- rows that are due ---------- */
 
+/*
+ * These are not read-only to the server: each must see what this transaction has just
+ * written, or a row that was done a moment ago would fly again.
+ */
+
 static const char *const due_query =
 "SELECT id, lane, seq, attempts, created_at, dead_letter_id, replay_id, event_id, "
 "event_type, order_key, class "
@@ -133,7 +138,7 @@ next_due(const Channel *channel)
 	Datum		value;
 
 	plan_keep(&next_due_plan, next_due_query, 2, types);
-	if (SPI_execute_plan(next_due_plan, values, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(next_due_plan, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for the next delivery");
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
@@ -151,7 +156,7 @@ dispatch_load_rows(Channel *channel)
 
 	values[2] = Int64GetDatum(limit);
 	plan_keep(&due_plan, due_query, 3, types);
-	if (SPI_execute_plan(due_plan, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(due_plan, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deliveries");
 	rows = SPI_tuptable;
 	row_count = SPI_processed;
@@ -299,17 +304,18 @@ shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
 	ChannelLane *lane = &channel->lanes[lane_number];
 	TimestampTz too_old = dispatch.now -
 		(int64) channel->subscription.policy.max_lag_s * USECS_PER_SEC;
-	Position	before = lane->reading;
+	Position	ahead = lane->reading;
 	int			count;
-	DeliveryEvent *events = reader_read(&lane->reading, &channel->subscription, snapshot,
-										(int) Min(Max(too_many, 1), SHED_MAX), &count);
+	DeliveryEvent *events;
 
+	ahead.open = palloc(sizeof(OpenNumbers) * lane->reading.open_max);
+	memcpy(ahead.open, lane->reading.open, sizeof(OpenNumbers) * lane->reading.open_count);
+	events = reader_read(&ahead, &channel->subscription, snapshot,
+						 (int) Min(Max(too_many, 1), SHED_MAX), &count);
 	/* nothing of it is too old, and there are not too many: as it was */
 	if (too_many <= 0 && (count == 0 || events[0].occurred_at >= too_old))
-	{
-		lane->reading = before;
 		return;
-	}
+	channel_set_reading(channel, lane_number, &ahead);
 	for (int i = 0; i < count; i++)
 	{
 		Delivery	delivery;
