@@ -119,6 +119,7 @@ RELAY_MISSING := $(shell command -v pkg-config > /dev/null 2>&1 || { echo pkg-co
 	while [ "$$1" ]; do pkg-config --atleast-version="$$2" "$$1" || echo "$$1"; shift 2; done)
 
 RELAY_PROGRAMS = relay/receiver.c relay/load.c
+RELAY_FUZZERS = $(filter-out relay/fuzz/driver.c,$(sort $(wildcard relay/fuzz/*.c)))
 RELAY_SOURCES = $(filter-out $(RELAY_PROGRAMS),$(sort $(wildcard relay/*.c)))
 RELAY_OBJS = $(patsubst relay/%.c,build/relay/%.o,$(RELAY_SOURCES))
 RELAY_PARTS = $(filter-out build/relay/main.o,$(RELAY_OBJS))
@@ -180,18 +181,17 @@ build/relay/relay_unit: test/unit/relay_unit.c $(RELAY_SOURCES) $(RELAY_HEADERS)
 	$(RELAY_CHECKED) -Irelay -o $@ $< $(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS)
 
 # libFuzzer where clang has it, else the driver that is part of the sources.
-RELAY_FUZZERS = $(filter-out relay/fuzz/driver.c,$(sort $(wildcard relay/fuzz/*.c)))
 RELAY_FUZZER_CC = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return 0; }' | \
 	clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null > /dev/null 2>&1 && echo clang)
 
+RELAY_FUZZ_CLANG = clang $(RELAY_CPPFLAGS) -DUSE_ASSERT_CHECKING -std=gnu11 -O1 -g \
+	$(RELAY_WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+RELAY_FUZZ_GCC = $(RELAY_CHECKED) relay/fuzz/driver.c
+
 build/relay/fuzz_%: relay/fuzz/%.c relay/fuzz/driver.c $(RELAY_SOURCES) $(RELAY_HEADERS)
 	@mkdir -p $(@D)
-	$(if $(RELAY_FUZZER_CC), \
-		clang $(RELAY_CPPFLAGS) -DUSE_ASSERT_CHECKING -std=gnu11 -O1 -g $(RELAY_WARNINGS) \
-			-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Irelay -o $@ $< \
-			$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS), \
-		$(RELAY_CHECKED) -Irelay -o $@ $< relay/fuzz/driver.c \
-			$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS))
+	$(if $(RELAY_FUZZER_CC),$(RELAY_FUZZ_CLANG),$(RELAY_FUZZ_GCC)) -Irelay -o $@ $< \
+		$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS)
 
 -include $(wildcard build/relay/*.d)
 

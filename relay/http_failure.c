@@ -75,21 +75,17 @@ static void
 timeout_failure(Outcome *outcome, const Request *request, const char *label, int64_t timeout_ms)
 {
 	curl_off_t	looked_up = 0;
-	curl_off_t	connected = 0;
 	curl_off_t	sent = 0;
 	curl_off_t	answered = 0;
 	const char *phase = "the answer was not complete";
 
 	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME_T, &connected);
 	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
 	curl_easy_getinfo(request->easy, CURLINFO_STARTTRANSFER_TIME_T, &answered);
 	if (looked_up == 0)
 		phase = "the name was not resolved";
-	else if (connected == 0)
-		phase = "no connection was made";
 	else if (sent == 0)
-		phase = "TLS was not set up";
+		phase = "no connection was set up";
 	else if (answered == 0)
 		phase = "no answer came";
 	outcome_fail(outcome, RELAY_CODE_TIMEOUT, "%s: %s within %lld ms.", label, phase,
