@@ -58,4 +58,75 @@ $body$;
 COMMENT ON FUNCTION failsafe.maintain(jsonb) IS
 'Does the upkeep, a bounded part of each task a call: checkpoints of system accounts, expiry of holds, old application keys, old events, old attempts and resolved dead letters. A task that fails does not stop the others; its note tells why. Call it every minute, as a statement of its own under READ COMMITTED. Errors: OPTION_INVALID.';
 
+-- What doctor() looks at.
+CREATE OR REPLACE FUNCTION failsafe.doctor()
+RETURNS TABLE (check_name text, status text, detail text, hint text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+	subject text;
+BEGIN
+	FOREACH subject IN ARRAY ARRAY['library', 'settings', 'guards', 'tables', 'privileges',
+			'tenants', 'outbox', 'delivery', 'delivery_worker', 'upkeep', 'transactions', 'sequences']
+	LOOP
+		BEGIN
+			RETURN QUERY EXECUTE format('SELECT * FROM failsafe._doctor_%s()', subject);
+		EXCEPTION WHEN OTHERS THEN
+			check_name := subject;
+			status := 'error';
+			detail := format('could not be checked: %s (%s)', SQLERRM, SQLSTATE);
+			hint := 'Compare the objects of the extension with a new installation.';
+			RETURN NEXT;
+		END;
+	END LOOP;
+END
+$body$;
+COMMENT ON FUNCTION failsafe.doctor() IS
+'What an operator should know: library, settings, guards, altered tables, privileges, tenants, outbox, delivery and its workers, upkeep, old transactions, sequences. status: ok, info, warning, error; hint says what to do. Only reads, works on a standby, and does not fail: what cannot be checked is a row with status error.';
+
+-- The new tables refuse UPDATE, DELETE and TRUNCATE (base/guard.sql), are dumped, and look
+-- as they were made (base/doctor.sql).
+DO $guard$
+DECLARE
+	guarded pg_catalog.regclass;
+BEGIN
+	FOR guarded IN
+		SELECT c.oid::pg_catalog.regclass
+		FROM pg_catalog.pg_class AS c
+		WHERE c.relnamespace = 'failsafe'::pg_catalog.regnamespace
+			AND c.relkind IN ('r', 'p')
+			AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+						WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+							AND d.objid = c.oid AND d.deptype = 'e')
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+							WHERE t.tgrelid = c.oid AND t.tgname = 'failsafe_guard')
+		ORDER BY c.relname
+	LOOP
+		EXECUTE pg_catalog.format(
+			'CREATE TRIGGER failsafe_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+			'FOR EACH STATEMENT EXECUTE FUNCTION failsafe._guard()', guarded);
+		EXECUTE pg_catalog.format(
+			'ALTER TABLE %s ENABLE ALWAYS TRIGGER failsafe_guard', guarded);
+		EXECUTE pg_catalog.format(
+			'COMMENT ON TRIGGER failsafe_guard ON %s IS %L', guarded,
+			'refuses UPDATE, DELETE and TRUNCATE by SQL');
+	END LOOP;
+END
+$guard$;
+
+-- include base/dump.sql
+DO $shape$
+BEGIN
+	EXECUTE pg_catalog.format(
+		'CREATE OR REPLACE FUNCTION failsafe._schema_shape_made() RETURNS TABLE (relation text, shape text) '
+		'LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp '
+		'AS %L',
+		(SELECT E'VALUES\n' || pg_catalog.string_agg(
+					pg_catalog.format('(%L::text, %L::text)', s.relation, s.shape), E',\n'
+					ORDER BY s.relation COLLATE "C")
+		 FROM failsafe._schema_shape() AS s));
+END
+$shape$;
+
 -- grants 0.2.0

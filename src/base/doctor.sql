@@ -399,7 +399,7 @@ DECLARE
 	subject text;
 BEGIN
 	FOREACH subject IN ARRAY ARRAY['library', 'settings', 'guards', 'tables', 'privileges',
-			'tenants', 'outbox', 'delivery', 'upkeep', 'transactions', 'sequences']
+			'tenants', 'outbox', 'delivery', 'delivery_worker', 'upkeep', 'transactions', 'sequences']
 	LOOP
 		BEGIN
 			RETURN QUERY EXECUTE format('SELECT * FROM failsafe._doctor_%s()', subject);
@@ -414,7 +414,7 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe.doctor() IS
-'What an operator should know: library, settings, guards, altered tables, privileges, tenants, outbox, delivery, upkeep, old transactions, sequences. status: ok, info, warning, error; hint says what to do. Only reads, works on a standby, and does not fail: what cannot be checked is a row with status error.';
+'What an operator should know: library, settings, guards, altered tables, privileges, tenants, outbox, delivery and its workers, upkeep, old transactions, sequences. status: ok, info, warning, error; hint says what to do. Only reads, works on a standby, and does not fail: what cannot be checked is a row with status error.';
 
 -- What the tables looked like when the extension was made.  An update script that
 -- changes a table makes this function anew, by the same block.

@@ -40,8 +40,8 @@ SELECT 'delivery_setting', CASE WHEN v.value THEN 'ok' ELSE 'warning' END,
 	   CASE WHEN NOT v.value THEN 'Set failsafe.delivery = on and reload the configuration, unless it is meant.' END
 FROM (SELECT coalesce(current_setting('failsafe.delivery', true), 'on')::bool AS value) AS v
 UNION ALL
-SELECT 'delivery_library', 'error', 'there are subscriptions, but the library is not preloaded',
-	   'Add pg_failsafe to shared_preload_libraries and restart: only then are there workers that deliver.'
+SELECT 'delivery_library', 'warning', 'there are subscriptions, but the library is not preloaded',
+	   'Add pg_failsafe to shared_preload_libraries and restart: only then a worker starts by itself.'
 FROM found AS f
 WHERE f.subscriptions > 0
   AND current_setting('shared_preload_libraries') !~ '(^|[,/ "])pg_failsafe("| *,| *$)'

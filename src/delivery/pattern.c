@@ -41,7 +41,7 @@ static const char *const builtin_types[] = {
 	"account.opened", "account.frozen", "account.unfrozen", "account.closed",
 	"account.limits_changed",
 	"failsafe.subscription.paused", "failsafe.subscription.disabled",
-	"failsafe.delivery.dead", "failsafe.breaker.opened"
+	"failsafe.subscription.breaker_opened", "failsafe.delivery.dead"
 };
 
 /* ---------- fitting ---------- */

@@ -24,6 +24,14 @@ CREATE FUNCTION command(text) RETURNS text LANGUAGE sql
 CREATE FUNCTION options(jsonb) RETURNS text AS :'module', 'unit_options' LANGUAGE C;
 CREATE FUNCTION split(text, int) RETURNS text AS :'module', 'unit_split' LANGUAGE C STRICT;
 CREATE FUNCTION body(int, int) RETURNS text AS :'module', 'unit_body' LANGUAGE C STRICT;
+CREATE FUNCTION policy(jsonb, jsonb) RETURNS jsonb AS :'module', 'unit_policy' LANGUAGE C;
+CREATE FUNCTION retry_delay(int, int, int, int8, float8) RETURNS int8
+	AS :'module', 'unit_retry_delay' LANGUAGE C STRICT;
+CREATE FUNCTION retry_judge(int, int, int, int, int, int, int, int) RETURNS text
+	AS :'module', 'unit_retry_judge' LANGUAGE C STRICT;
+CREATE FUNCTION patterns(text[], text) RETURNS bool AS :'module', 'unit_patterns' LANGUAGE C STRICT;
+CREATE FUNCTION wants(int[], bool, text[], int, text) RETURNS bool
+	AS :'module', 'unit_wants' LANGUAGE C;
 CREATE FUNCTION fuzz_money(int, int8) RETURNS int8
 	AS :'module', 'unit_fuzz_money' LANGUAGE C STRICT;
 CREATE FUNCTION fuzz_major(int, int8) RETURNS int8

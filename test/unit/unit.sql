@@ -460,5 +460,53 @@ SELECT expect('fuzz: commands', fuzz_command(ARRAY[
 	'{"command":"commit","hold":"h_1","idempotency_key":"k","final":false,"options":{"expected_version":3,"min_available":"5","effective_at":"2026-01-31T12:00:00.5+02:00","deadline":"2027-01-31T12:00:00Z","order_key":"o"},"trace_id":"t"}'
 	], 300000, 4)::text, '0');
 
+-- ==== delivery: policies
+
+SELECT expect('policy: defaults', policy(NULL, NULL)::text,
+	'{"rate": 0, "retry": {"age_s": 259200, "cap_ms": 3600000, "base_ms": 1000, "attempts": 25, "budget_percent": 20}, '
+	'"breaker": {"open_ms": 10000, "failures": 5}, "max_lag": {"age_s": 518400, "events": 10000000}, "in_flight": 32, '
+	'"timeout_ms": 15000, "schema_version": "1"}');
+SELECT expect('policy: what is written is read', policy(policy(NULL, c::jsonb), NULL)::text, policy(NULL, c::jsonb)::text)
+FROM unnest(ARRAY['{"rate": 0.001}', '{"rate": 1000000, "in_flight": 7}', '{"max_lag": {"events": 1000000000000, "age_s": 60}}',
+	'{"rate": 33.3333333333333333}', '{"breaker": {"failures": 0}}']) AS c;
+SELECT expect('policy: the rest stays', policy('{"retry": {"attempts": 3}, "rate": 5}', '{"retry": {"age_s": 60}}')->'retry'->>'attempts', '3');
+SELECT expect('policy: cap against a base that was there',
+	try($$policy('{"retry": {"base_ms": 5000}}', '{"retry": {"cap_ms": 4999}}')$$), try($$policy(NULL, '{"retry": {"base_ms": 5000, "cap_ms": 4999}}')$$));
+
+-- ==== delivery: when to try again
+
+-- full jitter: uniform from 0 to the smaller of the cap and base * 2^(attempt - 1)
+SELECT expect(format('delay %s/%s attempt %s after %s at %s', b, c, a, r, x), retry_delay(b, c, a, r, x)::text, e)
+FROM (VALUES (1000, 60000, 1, -1, 0.0, '0'), (1000, 60000, 1, -1, 0.5, '500'), (1000, 60000, 1, -1, 0.9999, '999'),
+	(1000, 60000, 2, -1, 0.5, '1000'), (1000, 60000, 6, -1, 0.5, '16000'), (1000, 60000, 7, -1, 0.5, '30000'),
+	(1000, 60000, 31, -1, 0.5, '30000'), (1000, 60000, 32, -1, 0.5, '30000'), (1000, 60000, 1000, -1, 0.5, '30000'),
+	(86400000, 86400000, 31, -1, 0.5, '43200000'), (10, 10, 5, -1, 0.5, '5'),
+	-- Retry-After is the least, but never above the cap
+	(1000, 60000, 1, 0, 0.5, '500'), (1000, 60000, 1, 2000, 0.5, '2000'), (1000, 60000, 1, 60000, 0.0, '60000'),
+	(1000, 60000, 1, 9223372036854775807, 0.0, '60000'), (1000, 60000, 7, 100, 0.5, '30000')) AS t (b, c, a, r, x, e);
+
+-- classes: temporary 1, throttled 2, unknown 3, permanent 4, gone 5; times in seconds
+SELECT expect(format('judge class %s attempt %s due %s expires %s now %s', c, a, d, x, n), retry_judge(5, 100, c, a, 1000, d, x, n), e)
+FROM (VALUES (1, 1, 1010, 0, 1001, 'later'), (2, 4, 1010, 0, 1001, 'later'), (3, 4, 1100, 0, 1001, 'later'),
+	(4, 1, 1010, 0, 1001, 'never'), (5, 1, 1010, 0, 1001, 'never'),
+	(1, 5, 1010, 0, 1001, 'attempts'), (3, 6, 1010, 0, 1001, 'attempts'),
+	(1, 1, 1101, 0, 1001, 'old'), (1, 1, 1010, 0, 1101, 'old'), (1, 1, 1100, 0, 1100, 'later'),
+	(1, 1, 1010, 1010, 1001, 'expired'), (1, 1, 1010, 1011, 1001, 'later'), (1, 1, 1002, 1005, 1005, 'expired'),
+	(4, 9, 2000, 1001, 2000, 'never'), (1, 5, 2000, 1001, 2000, 'attempts'), (1, 1, 2000, 1001, 2000, 'expired')) AS t (c, a, d, x, n, e);
+
+-- ==== delivery: which events are heard
+
+SELECT expect(format('%s hears %s', p, t), patterns(p::text[], t)::text, e::bool::text)
+FROM (VALUES ('{*}', 'a.b', 't'), ('{*}', 'a.b.c.d', 't'), ('{a.b}', 'a.b', 't'), ('{a.b}', 'a.b.c', 'f'), ('{a.b}', 'a.bc', 'f'),
+	('{a.bc}', 'a.b', 'f'), ('{a.b.c}', 'a.b', 'f'), ('{a.*}', 'a.b', 't'), ('{a.*}', 'a.b.c', 't'), ('{a.*}', 'ab.c', 'f'),
+	('{a.*}', 'b.a.c', 'f'), ('{*.c}', 'b.c', 't'), ('{*.c}', 'a.b.c', 'f'), ('{*.*.c}', 'a.b.c', 't'), ('{*.*}', 'a.b', 't'),
+	('{*.*}', 'a.b.c', 't'), ('{a.*.c}', 'a.b.c', 't'), ('{a.*.c}', 'a.b.c.d', 'f'), ('{a.*.c}', 'a.b.x', 'f'), ('{a.*.*}', 'a.b', 'f'),
+	('{*,!a.*}', 'a.b', 'f'), ('{*,!a.*}', 'b.a', 't'), ('{!a.*,*}', 'a.b', 't'), ('{*,!a.*,a.b}', 'a.b', 't'), ('{*,!a.*,a.b}', 'a.c', 'f'),
+	('{!a.b}', 'a.b', 'f'), ('{!a.b}', 'x.y', 'f'), ('{}', 'a.b', 'f')) AS v (p, t, e);
+SELECT expect(format('tenants %s/%s regions %s hear %s/%s', n, a, r, t, g), wants(n::int[], a::bool, r::text[], t, g)::text, e::bool::text)
+FROM (VALUES ('{}', 'f', '{}', 1, NULL, 't'), ('{}', 'f', '{}', 2, NULL, 'f'), ('{2,3}', 'f', '{}', 2, NULL, 't'), ('{2,3}', 'f', '{}', 1, NULL, 'f'),
+	('{0}', 'f', '{}', 1, NULL, 'f'), ('{}', 't', '{}', 9, NULL, 't'), ('{}', 'f', '{eu}', 1, 'eu', 't'), ('{}', 'f', '{eu,us}', 1, 'us', 't'),
+	('{}', 'f', '{eu}', 1, 'us', 'f'), ('{}', 'f', '{eu}', 1, NULL, 'f'), ('{}', 't', '{eu}', 5, 'us', 'f')) AS v (n, a, r, t, g, e);
+
 \o
 SELECT currval('passed') || ' passed, ' || currval('failed') || ' failed';
