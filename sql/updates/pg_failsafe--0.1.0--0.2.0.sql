@@ -15,6 +15,7 @@ COMMENT ON FUNCTION failsafe.outbox_retain(int, jsonb) IS
 -- include delivery/failure.sql
 -- include delivery/dead_letter.sql
 -- include delivery/replay.sql
+-- include delivery/pull.sql
 -- include delivery/delivery_view.sql
 -- include delivery/delivery_stats.sql
 -- include delivery/worker.sql

@@ -260,9 +260,23 @@ extern const char *tenant_name(int32 tenant_id);
 
 /* position.c */
 
+/*
+ * The open[] of each is in the memory context of this call, also after reader_read()
+ * has made it larger.  After an abort what was read before is worth nothing: read again.
+ */
 extern void positions_read(int64 subscription_id, Position positions[OUTBOX_LANES]);
 extern void positions_lock(int64 subscription_id);	/* for pulling: one claimer at a time */
+
+/*
+ * Raises 40001 where the row is not what this backend has read or written last, since
+ * the last abort: somebody else has moved it.
+ */
 extern void position_write(const Position *position);
+
+/*
+ * Begin at "now", "beginning" or "time" (at); an existing position is set back or
+ * forth.  Waits failsafe.lock_wait at most for transactions that write events.
+ */
 extern void positions_start(int64 subscription_id, const char *start, TimestampTz at);
 extern void positions_init(void);	/* from _PG_init */
 

@@ -50,6 +50,7 @@
 #define WRITERS_STEP_MS		5
 #define START_SAFETY_US		(INT64CONST(60) * USECS_PER_SEC)	/* clocks that were set back */
 #define OPEN_FIELDS			3	/* array elements of one range */
+#define OPEN_ROOM_MIN		16	/* ranges; so open[] belongs to the context of the reading */
 
 enum
 {
@@ -148,8 +149,8 @@ open_numbers_decode(Datum value, Position *position)
 					  TYPALIGN_DOUBLE, &elements, NULL, &count);
 	Assert(count % OPEN_FIELDS == 0);
 	position->open_count = count / OPEN_FIELDS;
-	position->open_max = position->open_count;
-	position->open = palloc(Max(position->open_count, 1) * sizeof(OpenNumbers));
+	position->open_max = Max(position->open_count, OPEN_ROOM_MIN);
+	position->open = palloc(position->open_max * sizeof(OpenNumbers));
 	for (int i = 0; i < position->open_count; i++)
 	{
 		position->open[i].first = DatumGetInt64(elements[i * OPEN_FIELDS]);
@@ -191,6 +192,11 @@ position_decode(TupleTableSlot *slot, Position *position)
 	position->done = DatumGetInt64(slot->tts_values[POSITION_DONE]);
 	if (!slot->tts_isnull[POSITION_OPEN_NUMBERS])
 		open_numbers_decode(slot->tts_values[POSITION_OPEN_NUMBERS], position);
+	else
+	{
+		position->open_max = OPEN_ROOM_MIN;
+		position->open = palloc(OPEN_ROOM_MIN * sizeof(OpenNumbers));
+	}
 	Assert(position->high >= 0 && position->subscription_id > 0);
 }
 
