@@ -50,7 +50,7 @@ COMMENT ON COLUMN failsafe.deliveries.dead_letter_id IS 'sent again from this de
 
 CREATE VIEW failsafe.attempts WITH (security_barrier) AS
 SELECT a.id, s.name AS subscription, t.name AS tenant, a.event_id, a.number, a.started_at,
-	a.duration_us / 1000.0 AS duration_ms, a.status, a.class, a.code, a.reason, a.response,
+	pg_catalog.round(a.duration_us / 1000.0, 3) AS duration_ms, a.status, a.class, a.code, a.reason, a.response,
 	a.delivery_id, a.dead_letter_id
 FROM failsafe.attempt AS a
 JOIN failsafe.subscription AS s ON s.id = a.subscription_id
@@ -142,7 +142,7 @@ BEGIN
 			l.headers,
 			(SELECT coalesce(json_agg(json_build_object(
 						'number', a.number, 'started_at', a.started_at,
-						'duration_ms', a.duration_us / 1000.0, 'status', a.status,
+						'duration_ms', round(a.duration_us / 1000.0, 3), 'status', a.status,
 						'class', a.class, 'code', a.code, 'reason', a.reason,
 						'response', a.response) ORDER BY a.id), '[]')
 			 FROM failsafe.attempt AS a

@@ -42,6 +42,9 @@
 #include "delivery/replay.h"
 #include "delivery/statement.h"
 
+#define STEP_US			10000	/* between two feedings: fewer, larger ones at high rates */
+#define FULL_PAUSE_US	USECS_PER_SEC	/* until a replay that waits for answers is looked at */
+
 typedef struct Replay
 {
 	int64		id;
@@ -446,6 +449,17 @@ replay_feed_one(int64 id, TimestampTz now, int room)
 	return fed;
 }
 
+/* Is there something to take, or to give back?  Pure. */
+static bool
+replay_has_share(const Replay *replay, TimestampTz now, int room)
+{
+	TimestampTz paced_from;
+
+	if (replay->taken >= replay->total)
+		return false;
+	return window_ended(replay, now) || replay_share(replay, now, room, &paced_from) > 0;
+}
+
 int
 replay_feed(int64 subscription_id, TimestampTz now, int room)
 {
@@ -456,12 +470,7 @@ replay_feed(int64 subscription_id, TimestampTz now, int room)
 	Assert(subscription_id > 0 && room >= 0);
 	for (int i = 0; i < count; i++)
 	{
-		TimestampTz paced_from;
-
-		if (replays[i].taken >= replays[i].total)
-			continue;
-		if (window_ended(&replays[i], now) ||
-			replay_share(&replays[i], now, room - fed, &paced_from) > 0)
+		if (replay_has_share(&replays[i], now, room - fed))
 			fed += replay_feed_one(replays[i].id, now, room - fed);
 	}
 	pfree(replays);
@@ -469,20 +478,35 @@ replay_feed(int64 subscription_id, TimestampTz now, int room)
 	return fed;
 }
 
-/* When it has something to do; pure. */
+bool
+replay_is_due(int64 subscription_id, TimestampTz now)
+{
+	bool		is_due = false;
+	int			count;
+	Replay	   *replays = replays_read(subscription_id, &count);
+
+	Assert(subscription_id > 0);
+	for (int i = 0; i < count && !is_due; i++)
+		is_due = replay_has_share(&replays[i], now, 1);
+	pfree(replays);
+	return is_due;
+}
+
+/* When it is to be looked at next; pure. */
 static TimestampTz
 replay_due_at(const Replay *replay, TimestampTz now)
 {
 	TimestampTz due = now;
 
 	Assert(replay->rate > 0);
-	if (replay->taken >= replay->total ||
-		replay->taken - replay->answered >= REPLAY_OUTSTANDING_MAX)
+	if (replay->taken >= replay->total)
 		return DT_NOEND;
-	if (replay->paced_from != 0)
+	if (replay->taken - replay->answered >= REPLAY_OUTSTANDING_MAX)
+		due = now + FULL_PAUSE_US;
+	else if (replay->paced_from != 0)
 		due = replay->paced_from +
 			(int64) ceil((double) (replay->taken + 1) / replay->rate * USECS_PER_SEC);
-	due = Max(due, Max(now, replay->not_before));
+	due = Max(due, Max(now + STEP_US, replay->not_before));
 	return replay->not_after != 0 ? Min(due, replay->not_after) : due;
 }
 

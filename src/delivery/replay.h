@@ -23,10 +23,13 @@
 extern int	replay_feed(int64 subscription_id, TimestampTz now, int room);
 
 /*
- * When replay_feed() has something to do next; DT_NOEND: not before something else
- * changes (an answer, the subscription's generation).
+ * When replay_feed() is to be called next, never before now; DT_NOEND: not before the
+ * subscription's generation changes.
  */
 extern TimestampTz replay_next_due(int64 subscription_id, TimestampTz now);
+
+/* Would replay_feed() do something now?  Writes nothing. */
+extern bool replay_is_due(int64 subscription_id, TimestampTz now);
 
 /* What somebody asked for: the part that is the same for every subscription. */
 typedef struct ReplayOrder

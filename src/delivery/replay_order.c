@@ -4,7 +4,8 @@
  *	  keeps (outbox_replay).
  *
  * Invariants:
- *	X1	A dry run counts with the same conditions and writes nothing.
+ *	X1	A dry run counts with the same conditions and writes nothing: it works in a READ
+ *		ONLY transaction and on a standby too.
  *	X2	Each subscription gets a replay of its own, so that one that is down holds up
  *		nobody else's.
  *	X3	A call marks DLQ_REPLAY_MAX events at most, all in the caller's transaction:
@@ -32,8 +33,7 @@
 #include "base/errors.h"
 #include "base/json.h"
 #include "base/options.h"
-#include "base/settings.h"
-#include "base/text.h"
+#include "base/version.h"
 #include "delivery/dead_letter.h"
 #include "delivery/record.h"
 #include "delivery/replay.h"
@@ -46,7 +46,7 @@
 typedef struct ReplayFilter
 {
 	const char *subscription;
-	const char *tenant;			/* of the event */
+	const char *tenant;			/* of the subscription */
 	const char *event_type;		/* without its asterisk */
 	bool		event_type_is_prefix;
 	const char *event_pattern;	/* as it was given */
@@ -81,7 +81,7 @@ typedef struct ReplayTarget
 #define LETTERS \
 	"FROM failsafe.dead_letter AS l " \
 	"JOIN failsafe.subscription AS s ON s.id = l.subscription_id " \
-	"JOIN failsafe.tenant AS t ON t.id = l.tenant_id " \
+	"JOIN failsafe.tenant AS t ON t.id = s.tenant_id " \
 	"WHERE l.state = $1 AND ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR t.name = $3) " \
 	"AND ($4 IS NULL OR CASE WHEN $5 THEN pg_catalog.starts_with(l.event_type, $4) " \
 	"ELSE l.event_type = $4 END) " \
@@ -487,8 +487,10 @@ failsafe_dlq_replay(PG_FUNCTION_ARGS)
 	StatementScope scope;
 	int			count;
 
-	dead_letter_check_call("dlq_replay()");
+	version_check();
 	replay_read_arguments(fcinfo, &request);
+	if (!request.dry_run)
+		dead_letter_check_call("dlq_replay()");
 	InitMaterializedSRF(fcinfo, 0);
 	if (!request.dry_run)
 		request.order.actor_id = actor_current();
@@ -705,8 +707,10 @@ failsafe_outbox_replay(PG_FUNCTION_ARGS)
 	StatementScope scope;
 	Arguments	subscription = {0};
 
-	dead_letter_check_call("outbox_replay()");
+	version_check();
 	resend_read_arguments(fcinfo, &request);
+	if (!request.dry_run)
+		dead_letter_check_call("outbox_replay()");
 	InitMaterializedSRF(fcinfo, 0);
 	if (!request.dry_run)
 		request.order.actor_id = actor_current();

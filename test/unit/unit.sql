@@ -444,7 +444,7 @@ FROM (VALUES
 	(8, 4, '{"status":"refused","code":"INSUFFICIENT_FUNDS","error":"insufficient funds"}')
 ) AS t (t, s, e);
 
-\ir unit_delivery.sql
+\ir unit_breaker.sql
 
 -- ==== random input, fixed seeds
 

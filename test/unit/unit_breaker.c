@@ -1,7 +1,7 @@
 /*
- * test/unit/unit_delivery.c
+ * test/unit/unit_breaker.c
  *	  The pure parts of the delivery: breaker, rate, retry budget, a replay's pace, and
- *	  the reason of a dead letter.  unit_delivery.sql has the expectations.
+ *	  the reason of a dead letter.  unit_breaker.sql has the expectations.
  */
 #include "postgres.h"
 
