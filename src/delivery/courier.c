@@ -51,7 +51,7 @@
 #define LOG_LINE_BYTES_MAX	1000
 #define LOG_LINES_MAX		20	/* of one pump */
 #define PING_EVERY_MS		10000
-#define PONG_WITHIN_MS		30000
+#define PONG_WITHIN_MS		20000	/* so 30 seconds of silence are its end */
 #define BACKOFF_MIN_MS		100
 #define BACKOFF_MAX_MS		30000
 #define HEALTHY_AFTER_MS	60000	/* up for so long: the next death is a first one */
@@ -735,7 +735,7 @@ courier_pump(CourierCallback callback)
 	}
 	/* judged after reading: the answer may have waited for us */
 	if (!relay_answers())
-		return courier_lose("it has not answered for 30 seconds");
+		return courier_lose("it does not answer any more");
 	if (!write_some())
 		return courier_lose(NULL);
 	return true;

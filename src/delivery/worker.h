@@ -6,6 +6,9 @@
  * an error: it is logged, the transaction is undone, and after a pause the next round
  * comes; what dispatch keeps in memory must be right then, too.  An error of any other of
  * these functions ends the worker, and the launcher starts another.
+ *
+ * All of them are called in a memory context that is emptied at each turn of the loop, so
+ * what shall stay is put elsewhere.
  */
 #ifndef FAILSAFE_DELIVERY_WORKER_H
 #define FAILSAFE_DELIVERY_WORKER_H
@@ -20,7 +23,8 @@ extern void dispatch_begin(void);
 
 /*
  * Is there anything to do for dispatch_round() now?  No statement.  Called at least
- * every WORKER_TICK_MS, without a transaction.
+ * every WORKER_TICK_MS, without a transaction; an error that it raises inside of a
+ * transaction of its own is treated like one of dispatch_round().
  */
 extern bool dispatch_has_work(TimestampTz now);
 

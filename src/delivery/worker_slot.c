@@ -252,7 +252,7 @@ worker_slot_set_state(WorkerSlot *slot, WorkerState state, const char *note)
 {
 	LWLockAcquire(&workers->lock, LW_EXCLUSIVE);
 	slot->facts.state = state;
-	strlcpy(slot->facts.note, note != NULL ? note : "", WORKER_ERROR_BYTES_MAX);
+	strlcpy(slot->facts.note, note != NULL ? note : "", WORKER_NOTE_BYTES_MAX);
 	LWLockRelease(&workers->lock);
 }
 

@@ -13,7 +13,8 @@
 #define WORKER_SLOTS_MAX		64	/* databases of one server that have a worker */
 #define WORKER_HOLDS_MAX		16	/* statements at once that need a database empty */
 #define WORKER_HINTS_MAX		16	/* databases that the launcher shall look at */
-#define WORKER_ERROR_BYTES_MAX	256
+#define WORKER_ERROR_BYTES_MAX	200
+#define WORKER_NOTE_BYTES_MAX	128
 #define WORKER_NO_PROCESS		PG_UINT32_MAX
 
 typedef enum WorkerState
@@ -52,7 +53,7 @@ typedef struct WorkerFacts
 	int64		errors;
 	TimestampTz last_error_at;
 	char		last_error[WORKER_ERROR_BYTES_MAX];
-	char		note[WORKER_ERROR_BYTES_MAX];	/* why it waits */
+	char		note[WORKER_NOTE_BYTES_MAX];	/* why it waits */
 	int			relay_pid;
 	TimestampTz relay_started_at;
 	int64		relay_restarts; /* after it was lost */
