@@ -61,6 +61,19 @@ surface_begin(const char *function)
 	PreventCommandIfParallelMode(function);
 }
 
+/* An older snapshot would not see what the worker has done since. */
+static void
+require_read_committed(const char *function)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run in a REPEATABLE READ or SERIALIZABLE transaction",
+						function),
+				 errdetail("The transaction's snapshot may be older than the position of the subscription."),
+				 errhint("Call it in a READ COMMITTED transaction.")));
+}
+
 static char *
 required_text(FunctionCallInfo fcinfo, int argument, const char *name)
 {
@@ -654,6 +667,7 @@ failsafe_subscription_drop(PG_FUNCTION_ARGS)
 	int64		actor_id;
 
 	surface_begin("subscription_drop()");
+	require_read_committed("subscription_drop()");
 	options_read(jsonb_or_null(fcinfo, 3), NULL, 0, NULL);
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -763,6 +777,7 @@ failsafe_subscription_rewind(PG_FUNCTION_ARGS)
 	TimestampTz start_at;
 
 	surface_begin("subscription_rewind()");
+	require_read_committed("subscription_rewind()");
 	definition_start(text, &start, &start_at);
 	if (strcmp(start, "now") == 0)
 		option_refuse("start", "a subscription is moved back only");
@@ -776,6 +791,7 @@ failsafe_subscription_rewind_to(PG_FUNCTION_ARGS)
 	TimestampTz start_at;
 
 	surface_begin("subscription_rewind()");
+	require_read_committed("subscription_rewind()");
 	if (PG_ARGISNULL(1))
 		error_raise_field(FAILSAFE_VALUE_REQUIRED, "start", "the argument is NULL");
 	start_at = PG_GETARG_TIMESTAMPTZ(1);
