@@ -344,7 +344,16 @@ ROLLBACK;
 -- Read-only
 BEGIN READ ONLY;
 SELECT name FROM subscriptions WHERE name = 'puller';
+SELECT adopted FROM _instance_state();
 SELECT subscription_pause('puller', 'r');
+ROLLBACK;
+-- A snapshot that may be too old
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT pg_temp.refuse($$SELECT failsafe.subscription_drop('puller', true, 'r')$$);
+SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', 'beginning', 'r')$$);
+SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', '-infinity'::timestamptz, 'r')$$);
+SELECT pg_temp.refuse($$SELECT failsafe.adopt('r')$$);
+SELECT state FROM subscription_resume('puller', 'this one can');
 ROLLBACK;
 
 -- What the others expect to find

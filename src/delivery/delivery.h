@@ -49,7 +49,7 @@
 #define MAX_LAG_S_MIN					60
 #define MAX_LAG_S_DEFAULT				(6 * 86400)
 #define MAX_LAG_S_MAX					(400 * 86400)
-#define PARKED_MAX						100000	/* rows of one subscription; then it stops reading */
+#define PARKED_MAX						100000	/* rows of one subscription */
 #define LEASE_MS_MIN					1000
 #define LEASE_MS_DEFAULT				30000
 #define LEASE_MS_MAX					(12 * 3600000)

@@ -49,6 +49,7 @@
 #define RULE_STATUS_MAX		999
 #define RULE_PATTERN_BYTES_MAX	100
 #define RULE_SINK_ANY		"*"
+#define RULES_ROOM			32	/* at first */
 
 const char *const failure_class_names[] = {
 	[CLASS_DELIVERED] = "delivered",
@@ -132,36 +133,35 @@ rule_from_tuple(FailureRule *rule, HeapTuple tuple, TupleDesc descriptor)
 		elog(ERROR, "a failure rule has an unknown class");
 }
 
-/* Read all rules, in their order, into rules_context. */
+/* Read all rules, in their order; what they hold belongs to rules_context. */
 static void
 rules_scan(Relation relation)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation	index = index_open(row_relation_id("failure_rule_position"), AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	MemoryContext caller = MemoryContextSwitchTo(rules_context);
-	int			room = 32;
+	int			room = RULES_ROOM;
 
-	rules = palloc(room * sizeof(FailureRule));
+	rules = MemoryContextAlloc(rules_context, room * sizeof(FailureRule));
 	rule_count = 0;
 	ScanKeyInit(&key, RULE_POSITION, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
-	scan = systable_beginscan_ordered(relation,
-									  index_open(row_relation_id("failure_rule_position"),
-												 AccessShareLock),
-									  snapshot, 1, &key);
+	scan = systable_beginscan_ordered(relation, index, snapshot, 1, &key);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
+		MemoryContext caller = MemoryContextSwitchTo(rules_context);
+
 		if (rule_count == room)
 		{
 			room *= 2;
 			rules = repalloc(rules, room * sizeof(FailureRule));
 		}
 		rule_from_tuple(&rules[rule_count++], tuple, RelationGetDescr(relation));
+		MemoryContextSwitchTo(caller);
 	}
-	index_close(scan->irel, AccessShareLock);
 	systable_endscan_ordered(scan);
-	MemoryContextSwitchTo(caller);
+	index_close(index, AccessShareLock);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -23,6 +23,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -303,6 +304,11 @@ failsafe_adopt(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("adopt()");
 	PreventCommandIfParallelMode("adopt()");
 	options_read(PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), NULL, 0, NULL);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("adopt() cannot run in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errhint("Call it in a READ COMMITTED transaction.")));
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	/* in the database that delivers, positions and sequences are right as they are */

@@ -61,6 +61,19 @@ surface_begin(const char *function)
 	PreventCommandIfParallelMode(function);
 }
 
+/* An older snapshot would not see what the worker has done since. */
+static void
+require_read_committed(const char *function)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run in a REPEATABLE READ or SERIALIZABLE transaction",
+						function),
+				 errdetail("The transaction's snapshot may be older than the position of the subscription."),
+				 errhint("Call it in a READ COMMITTED transaction.")));
+}
+
 static char *
 required_text(FunctionCallInfo fcinfo, int argument, const char *name)
 {
@@ -182,25 +195,33 @@ definition_find(const char *name, Definition *definition, Statement *statement)
 	return true;
 }
 
-/* Lock it for a change; raises SUBSCRIPTION_UNKNOWN, and 55P03 after lock_wait. */
-static void
-definition_lock(const char *name, Definition *definition)
+/* Run a look-up or an insert that may wait for another transaction, lock_wait at most. */
+static bool
+with_lock_wait(bool (*run) (const char *name, Definition *definition, Statement *statement),
+			   const char *name, Definition *definition, Statement *statement)
 {
 	int			saved_timeout = LockTimeout;
-	volatile bool found = false;
+	volatile bool result = false;
 
 	PG_TRY();
 	{
 		if (LockTimeout == 0 || setting_lock_wait_ms < LockTimeout)
 			LockTimeout = setting_lock_wait_ms;
-		found = definition_find(name, definition, &lock_statement);
+		result = run(name, definition, statement);
 	}
 	PG_FINALLY();
 	{
 		LockTimeout = saved_timeout;
 	}
 	PG_END_TRY();
-	if (!found)
+	return result;
+}
+
+/* Lock it for a change; raises SUBSCRIPTION_UNKNOWN, and 55P03 after lock_wait. */
+static void
+definition_lock(const char *name, Definition *definition)
+{
+	if (!with_lock_wait(definition_find, name, definition, &lock_statement))
 		subscription_refuse(FAILSAFE_SUBSCRIPTION_UNKNOWN, name, NULL);
 	definition_check_rights(definition);
 }
@@ -245,17 +266,17 @@ static Statement insert_statement = {
 
 /* False: somebody else was faster. */
 static bool
-definition_insert(Definition *definition, int64 actor_id)
+definition_insert(const char *name, Definition *definition, Statement *statement)
 {
 	Arguments	arguments = {0};
 
 	argument_int32(&arguments, tenant_current());
-	argument_int64(&arguments, actor_id);
-	argument_cstring(&arguments, definition->name);
+	argument_int64(&arguments, definition->actor_id);
+	argument_cstring(&arguments, name);
 	argument_cstring(&arguments, definition->sink);
 	argument_cstring(&arguments, definition->ordering);
 	argument_definition(&arguments, definition);
-	if (statement_write(&insert_statement, &arguments) == 0)
+	if (statement_write(statement, &arguments) == 0)
 		return false;
 	definition->id = column_int64(0, 0);
 	return true;
@@ -417,26 +438,26 @@ failsafe_subscription_create(PG_FUNCTION_ARGS)
 	Definition	wanted;
 	Definition	found;
 	StatementScope scope;
-	int64		actor_id;
 	bool		created = false;
 
 	surface_begin("subscription_create()");
 	create_arguments(fcinfo, &wanted);
 	instance_adopt_first();
 	instance_require_adopted();
-	actor_id = actor_current();
+	wanted.actor_id = actor_current();
 	scope = statement_begin(true);
 	if (!definition_find(wanted.name, &found, &find_statement))
 	{
 		check_count();
-		created = definition_insert(&wanted, actor_id);
+		created = with_lock_wait(definition_insert, wanted.name, &wanted, &insert_statement);
 		if (!created && !definition_find(wanted.name, &found, &find_statement))
 			subscription_refuse(FAILSAFE_SUBSCRIPTION_CONFLICT, wanted.name, NULL);
 	}
 	if (created)
 	{
 		positions_start(wanted.id, wanted.start, wanted.start_at);
-		change_insert(wanted.id, tenant_current(), wanted.name, actor_id, "created", NULL, NULL);
+		change_insert(wanted.id, tenant_current(), wanted.name, wanted.actor_id, "created", NULL,
+					  NULL);
 		definition_notices(&wanted);
 	}
 	else
@@ -654,6 +675,7 @@ failsafe_subscription_drop(PG_FUNCTION_ARGS)
 	int64		actor_id;
 
 	surface_begin("subscription_drop()");
+	require_read_committed("subscription_drop()");
 	options_read(jsonb_or_null(fcinfo, 3), NULL, 0, NULL);
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -763,6 +785,7 @@ failsafe_subscription_rewind(PG_FUNCTION_ARGS)
 	TimestampTz start_at;
 
 	surface_begin("subscription_rewind()");
+	require_read_committed("subscription_rewind()");
 	definition_start(text, &start, &start_at);
 	if (strcmp(start, "now") == 0)
 		option_refuse("start", "a subscription is moved back only");
@@ -776,6 +799,7 @@ failsafe_subscription_rewind_to(PG_FUNCTION_ARGS)
 	TimestampTz start_at;
 
 	surface_begin("subscription_rewind()");
+	require_read_committed("subscription_rewind()");
 	if (PG_ARGISNULL(1))
 		error_raise_field(FAILSAFE_VALUE_REQUIRED, "start", "the argument is NULL");
 	start_at = PG_GETARG_TIMESTAMPTZ(1);

@@ -26,6 +26,7 @@ typedef struct TextList
 typedef struct Definition
 {
 	int64		id;				/* 0: no row yet */
+	int64		actor_id;		/* of a new one: who creates it */
 	SubscriptionState state;
 	const char *name;
 	const char *sink;
