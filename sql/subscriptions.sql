@@ -180,18 +180,15 @@ SELECT name FROM subscription_create('rewound', 'pull', event_types => '{rewind.
 SELECT count(outbox_emit('rewind.test', 'k', '{}')) FROM generate_series(1, 3);
 SELECT id AS rewound FROM subscription WHERE name = 'rewound' \gset
 SELECT high AS start_high FROM position WHERE subscription_id = :rewound AND lane = 2 \gset
-SELECT name FROM subscription_rewind('rewound', 'beginning', 'from the start');
+SELECT name FROM subscription_rewind('rewound', '-infinity', 'from the start');
 SELECT bool_and(high = 0) AS at_zero FROM position WHERE subscription_id = :rewound;
 SELECT name FROM subscription_rewind('rewound', clock_timestamp(), 'not forward');
 SELECT bool_and(high = 0) AS at_zero FROM position WHERE subscription_id = :rewound;
-SELECT name FROM subscription_rewind('rewound', '-infinity'::timestamptz, 'the beginning');
 SELECT name FROM subscription_rewind('rewound', '2026-01-31T12:00:00+01', 'a time');
-SELECT pg_temp.refuse($$SELECT subscription_rewind('rewound', 'now', 'r')$$);
-SELECT pg_temp.refuse($$SELECT subscription_rewind('rewound', '2026-01-31', 'r')$$);
 SELECT pg_temp.refuse($$SELECT subscription_rewind('rewound', 'infinity'::timestamptz, 'r')$$);
 SELECT pg_temp.refuse($$SELECT subscription_rewind('rewound', clock_timestamp() + '1 hour', 'r')$$);
 SELECT pg_temp.refuse($$SELECT subscription_rewind('rewound', NULL::timestamptz, 'r')$$);
-SELECT pg_temp.refuse($$SELECT subscription_rewind('none', 'beginning', 'r')$$);
+SELECT pg_temp.refuse($$SELECT subscription_rewind('none', '-infinity', 'r')$$);
 SELECT action, reason, CASE WHEN detail->>'start' ~ '^2026-01-31T11:00' OR detail->>'start' !~ '^2' THEN detail ELSE detail - 'start' END AS detail
 FROM subscription_changes WHERE subscription = 'rewound' ORDER BY changed_at;
 -- what waits behind the new position is read anew, and so is no delivery any more
@@ -314,7 +311,7 @@ SELECT adopted, reason FROM _instance_state();
 SELECT check_name, status, detail, hint FROM doctor() WHERE check_name = 'delivery';
 SELECT pg_temp.refuse($$SELECT failsafe.subscription_create('copied', 'pull')$$);
 SELECT pg_temp.refuse($$SELECT failsafe.subscription_resume('puller', 'r')$$);
-SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', 'beginning', 'r')$$);
+SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', '-infinity', 'r')$$);
 SELECT state FROM subscription_pause('puller', 'a copy can be paused');
 INSERT INTO instance SELECT nextval('instance_id_seq'), system_identifier - 1, 1, outbox_id, now(), actor_id, 'a copy' FROM instance ORDER BY id DESC LIMIT 1;
 SELECT adopted, reason FROM _instance_state();
@@ -350,7 +347,7 @@ ROLLBACK;
 -- A snapshot that may be too old
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT pg_temp.refuse($$SELECT failsafe.subscription_drop('puller', true, 'r')$$);
-SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', 'beginning', 'r')$$);
+SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', '-infinity', 'r')$$);
 SELECT pg_temp.refuse($$SELECT failsafe.subscription_rewind('puller', '-infinity'::timestamptz, 'r')$$);
 SELECT pg_temp.refuse($$SELECT failsafe.adopt('r')$$);
 SELECT state FROM subscription_resume('puller', 'this one can');

@@ -77,3 +77,10 @@ COMMENT ON COLUMN failsafe.stat_subscriptions.oldest IS 'when the oldest event t
 COMMENT ON COLUMN failsafe.stat_subscriptions.breaker IS 'closed, open, half_open: whether the destination gets events';
 COMMENT ON COLUMN failsafe.stat_subscriptions.refused_until IS 'no event is sent before: an open breaker, or the receiver asked for a pause';
 COMMENT ON COLUMN failsafe.stat_subscriptions.p50_ms IS 'milliseconds from the event to its acknowledgement, median';
+
+COMMENT ON TABLE failsafe.position IS
+'How far each subscription has read each lane: every number up to high is decided, but for the open ones.';
+COMMENT ON COLUMN failsafe.position.high IS 'the last number that is decided: delivered, not wanted, or a row of delivery or dead_letter';
+COMMENT ON COLUMN failsafe.position.high_at IS 'when the newest event that was read occurred';
+COMMENT ON COLUMN failsafe.position.done IS 'events that arrived';
+COMMENT ON COLUMN failsafe.position.open_numbers IS 'numbers up to high that may still become events: first, last, horizon, and again';

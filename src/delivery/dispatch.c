@@ -298,10 +298,24 @@ reload_if_changed(Snapshot snapshot)
 
 /* ---------- a round ---------- */
 
+/* What was shed of a pulled subscription cannot wait: others may move it next. */
+static bool
+channel_must_store(const Channel *channel)
+{
+	bool		is_dirty = false;
+
+	for (int lane = 0; lane < OUTBOX_LANES; lane++)
+		is_dirty |= channel->lanes[lane].is_dirty;
+	return is_dirty && !is_pushed(&channel->subscription);
+}
+
 static void
 store_positions(bool must)
 {
 	dlist_iter	iter;
+
+	dlist_foreach(iter, &dispatch.channels)
+		must |= channel_must_store(dlist_container(Channel, node, iter.cur));
 
 	if (!must && dispatch.now - dispatch.positions_written_at <
 		(int64) POSITION_INTERVAL_MS * 1000)

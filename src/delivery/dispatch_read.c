@@ -329,6 +329,21 @@ shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
 }
 
 /*
+ * Who pulls moves the positions: they are read anew, under the lock that every claim
+ * takes, which is held until the round's commit.
+ */
+static void
+read_pulled_positions(Channel *channel)
+{
+	Position	positions[OUTBOX_LANES];
+
+	positions_lock(channel->subscription.id);
+	positions_read(channel->subscription.id, positions);
+	for (int lane = 0; lane < OUTBOX_LANES; lane++)
+		channel_set_reading(channel, lane, &positions[lane]);
+}
+
+/*
  * Of an active subscription these are the events after those that are on their way; a
  * restart meets them as numbers with a dead letter, see channel_skip().
  */
@@ -340,6 +355,8 @@ dispatch_shed(Channel *channel, Snapshot snapshot)
 	if (dispatch.now - channel->lag_checked_at < (int64) LAG_CHECK_MS * 1000)
 		return;
 	channel->lag_checked_at = dispatch.now;
+	if (strcmp(channel->subscription.sink, "pull") == 0)
+		read_pulled_positions(channel);
 	numbers = lag_numbers(channel);
 	lag_warn(channel, numbers);
 	for (int lane = OUTBOX_LANES - 1; lane >= 0; lane--)

@@ -46,7 +46,6 @@ PG_FUNCTION_INFO_V1(failsafe_subscription_pause);
 PG_FUNCTION_INFO_V1(failsafe_subscription_resume);
 PG_FUNCTION_INFO_V1(failsafe_subscription_drop);
 PG_FUNCTION_INFO_V1(failsafe_subscription_rewind);
-PG_FUNCTION_INFO_V1(failsafe_subscription_rewind_to);
 
 #define DROP_COLUMNS	4
 
@@ -776,25 +775,8 @@ subscription_rewind(FunctionCallInfo fcinfo, const char *start, TimestampTz star
 	return subscription_info(fcinfo, definition.id, false);
 }
 
-/* subscription_rewind(name, start text, reason, options) */
 Datum
 failsafe_subscription_rewind(PG_FUNCTION_ARGS)
-{
-	char	   *text = required_text(fcinfo, 1, "start");
-	const char *start;
-	TimestampTz start_at;
-
-	surface_begin("subscription_rewind()");
-	require_read_committed("subscription_rewind()");
-	definition_start(text, &start, &start_at);
-	if (strcmp(start, "now") == 0)
-		option_refuse("start", "a subscription is moved back only");
-	PG_RETURN_DATUM(subscription_rewind(fcinfo, start, start_at));
-}
-
-/* subscription_rewind(name, start timestamptz, reason, options) */
-Datum
-failsafe_subscription_rewind_to(PG_FUNCTION_ARGS)
 {
 	TimestampTz start_at;
 

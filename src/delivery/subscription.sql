@@ -72,22 +72,13 @@ COMMENT ON FUNCTION failsafe.subscription_drop(text, bool, text, jsonb) IS
 'Removes a subscription. While it has deliveries to be tried again, dead letters that nobody has resolved, or events that it has not read yet, SUBSCRIPTION_BUSY, unless force: then its deliveries go with it; the answer and the change''s row count them. Dead letters and attempts stay readable in any case; its running replays are canceled. The reason is required and kept. Errors: SUBSCRIPTION_UNKNOWN, SUBSCRIPTION_BUSY, VALUE_REQUIRED, TEXT_INVALID, OPTION_INVALID, 42501, 55P03.';
 
 CREATE FUNCTION failsafe.subscription_rewind(
-	name text, start text, reason text, options jsonb DEFAULT NULL)
-RETURNS failsafe.subscription_info
-LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'failsafe_subscription_rewind';
-COMMENT ON FUNCTION failsafe.subscription_rewind(text, text, text, jsonb) IS
-'Sends again what occurred at start or later and is still in the outbox, also what was delivered before; consumers tell repeats by event_id. start: beginning, or a date and time with a time zone. Never moves forward. What waits to be tried again behind the new position is read anew. The reason is required and kept. Errors: SUBSCRIPTION_UNKNOWN, OPTION_INVALID (start), VALUE_REQUIRED, TEXT_INVALID, NOT_ADOPTED, 42501, 55P03.';
-
-CREATE FUNCTION failsafe.subscription_rewind(
 	name text, start timestamptz, reason text, options jsonb DEFAULT NULL)
 RETURNS failsafe.subscription_info
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'failsafe_subscription_rewind_to';
+AS 'MODULE_PATHNAME', 'failsafe_subscription_rewind';
 COMMENT ON FUNCTION failsafe.subscription_rewind(text, timestamptz, text, jsonb) IS
-'The same with a time that was computed; -infinity is the beginning.';
+'Sends again what occurred at start or later and is still in the outbox, also what was delivered before; consumers tell repeats by event_id. start: a time that has passed; -infinity is the beginning. Never moves forward. What waits to be tried again behind the new position is read anew. The reason is required and kept. Errors: SUBSCRIPTION_UNKNOWN, OPTION_INVALID (start), VALUE_REQUIRED, TEXT_INVALID, NOT_ADOPTED, 42501, 55P03.';
 
 CREATE VIEW failsafe.subscriptions WITH (security_barrier) AS
 SELECT t.name AS tenant, s.name, s.sink, s.state, s.state_reason, s.event_types, s.ordering, s.on_blocked,
