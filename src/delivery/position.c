@@ -380,20 +380,36 @@ place_is_current(const Place *place, TupleTableSlot *slot)
 		DatumGetTimestampTz(slot->tts_values[POSITION_MOVED_AT]) == place->moved_at;
 }
 
+/* Did this transaction lock the version in the slot? */
+static bool
+slot_is_locked_by_us(TupleTableSlot *slot)
+{
+	HeapTupleHeader tuple = ((HeapTupleTableSlot *) slot)->tuple->t_data;
+
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) &&
+		!(tuple->t_infomask & (HEAP_XMAX_IS_MULTI | HEAP_XMAX_INVALID)) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(tuple));
+}
+
 static void
 position_update(RowTable *table, Place *place, const Position *position, Snapshot snapshot)
 {
 	TimestampTz moved_at = GetCurrentTimestamp();
 	ItemPointerData tid;
 	bool		is_hot;
+	bool		is_locked;
 
 	if (!position_find(table, place, snapshot))
 		position_raise_missing(position->subscription_id);
 	if (!place_is_current(place, row_current(table)))
 		position_raise_moved(position->subscription_id);
 	tid = row_current(table)->tts_tid;
+	is_locked = slot_is_locked_by_us(row_current(table));
 	position_encode(row_slot(table, 0), position, moved_at);
-	if (!row_try_update(table, &tid, &is_hot))
+	if (is_locked)
+		is_hot = row_update(table, &tid);	/* the other way takes no row that is locked */
+	else if (!row_try_update(table, &tid, &is_hot))
 		position_raise_moved(position->subscription_id);
 	if (!is_hot)
 		place->root = row_inserted_tid(table, 0);
