@@ -191,8 +191,8 @@ row_holds_key(TupleTableSlot *slot)
 
 /*
  * The id of the key's first row that holds the key, or that is parked; 0: none.  Asked for
- * every new event, so it goes by the index that fits, and not by one that a planner
- * without statistics would choose.
+ * every new event and every answer, of keys with many rows, so it goes by the index
+ * that fits and ends with the first row, whatever a planner without statistics thinks.
  */
 static int64
 key_first_row(int64 subscription_id, int lane, const char *order_key, bool parked)
@@ -458,7 +458,11 @@ event_fetch(PullCall *call, const Delivery *delivery, DeliveryEvent *event)
 
 /* ---------- answers ---------- */
 
-/* The row went, or waits for another try: the turn of the next one of its key [U3]. */
+/*
+ * The row went, or waits for another try: the turn of the next one of its key [U3].  With
+ * block that is the first row of the key, if it is parked; with skip the first that is
+ * parked, because one that waits for another try does not hold up those behind it.
+ */
 static void
 key_release(PullCall *call, const Delivery *delivery)
 {
@@ -468,14 +472,9 @@ key_release(PullCall *call, const Delivery *delivery)
 
 	if (!subscription->ordered)
 		return;
-	if (subscription->block)
-	{
-		(void) delivery_release_next(subscription->id, delivery->lane, delivery->order_key);
-		return;
-	}
-	/* skip: one that waits for another try does not hold up those behind it */
-	id = key_first_row(subscription->id, delivery->lane, delivery->order_key, true);
-	if (id == 0 || !delivery_read(call, id, &next))
+	id = key_first_row(subscription->id, delivery->lane, delivery->order_key,
+					   !subscription->block);
+	if (id == 0 || !delivery_read(call, id, &next) || next.state != DELIVERY_PARKED)
 		return;
 	next.state = DELIVERY_WAITING;
 	next.due_at = call->now;
