@@ -55,7 +55,7 @@
 #include "delivery/worker.h"
 #include "delivery/worker_slot.h"
 
-#define WORKER_LOCK_FIELD4	5	/* pg_advisory_lock() has 1 and 2, keys 3, order keys 4 */
+#define WORKER_LOCK_FIELD4	7	/* pg_advisory_lock() has 1 and 2, other locks of ours 3 to 6 */
 #define WAITING_TICK_MS		1000	/* while it may not deliver */
 #define UPKEEP_EVERY_MS		60000
 #define WAIT_SOCKET			2	/* its place in the set, after latch and death */
