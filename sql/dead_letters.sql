@@ -40,6 +40,7 @@ SET client_min_messages = warning;
 SELECT name, created FROM subscription_create('letters', 'pull', event_types => '{letter.*}',
 	options => '{"retry": {"attempts": 1}}');
 SELECT name, created FROM subscription_create('later', 'pull', event_types => '{letter.*}');
+SELECT name, created FROM subscription_create('obituaries', 'pull', event_types => '{failsafe.delivery.dead}');
 RESET client_min_messages;
 SELECT count(outbox_emit('letter.sent', CASE n % 2 WHEN 0 THEN 'even' ELSE 'odd' END,
 						 jsonb_build_object('n', n), '{"h": "x"}')) FROM generate_series(1, 5) AS n;
@@ -69,10 +70,6 @@ SELECT order_key, priority, envelope ->> 'subscription' AS subscription,
 	(envelope ->> 'dead_letter_id')::int8 = :first AS letter, envelope ->> 'dead_event_type' AS type,
 	envelope ->> 'class' AS class, envelope ->> 'reason' AS reason, envelope ->> 'attempts' AS attempts
 FROM events WHERE event_type = 'failsafe.delivery.dead' ORDER BY lane, seq LIMIT 1;
-SET client_min_messages = warning;
-SELECT name FROM subscription_create('obituaries', 'pull', event_types => '{failsafe.delivery.dead}',
-	options => '{"start": "beginning"}');
-RESET client_min_messages;
 SELECT count(*) FROM events WHERE event_type = 'failsafe.delivery.dead';
 SELECT count(*), min(status) FROM pg_temp.consume('obituaries', 'unreadable');
 SELECT count(*) FROM events WHERE event_type = 'failsafe.delivery.dead';
