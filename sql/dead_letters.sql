@@ -1,6 +1,10 @@
--- Dead letters and replays, by a pull consumer.
+-- Dead letters and replays, by a pull consumer; in a database of its own, because it
+-- counts what there is.
+\set was :DBNAME
+CREATE DATABASE regression_dead_letters TEMPLATE template0;
+\c regression_dead_letters
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS pg_failsafe;
+CREATE EXTENSION pg_failsafe;
 RESET client_min_messages;
 SET search_path = failsafe, public;
 SET timezone = 'UTC';
@@ -297,3 +301,6 @@ SELECT subscription_drop('letters', true, 'the test is over') IS NOT NULL AS dro
 SELECT subscription_drop('later', true, 'the test is over') IS NOT NULL AS dropped;
 SELECT subscription_drop('obituaries', true, 'the test is over') IS NOT NULL AS dropped;
 SELECT count(*) FROM dlq WHERE subscription IS NULL AND state = 'dead';
+
+\c :was
+DROP DATABASE regression_dead_letters WITH (FORCE);
