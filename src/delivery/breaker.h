@@ -12,8 +12,7 @@
 
 #include "delivery/delivery.h"
 
-/* a probe's answer is given up then */
-#define BREAKER_PROBE_US	(TIMEOUT_MS_MAX * INT64CONST(1000))
+#define BREAKER_PROBE_US	(TIMEOUT_MS_MAX * INT64CONST(1000))	/* for a probe's answer */
 #define RETRY_BUDGET_SECONDS	60
 
 typedef enum BreakerState

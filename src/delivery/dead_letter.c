@@ -180,16 +180,18 @@ failsafe_dlq_discard(PG_FUNCTION_ARGS)
 	StatementScope scope;
 	Datum		ids;
 	char	   *reason;
+	int64		actor_id;
 	int64		count;
 
 	dead_letter_check_call("dlq_discard()");
 	ids = required_ids(fcinfo, 0);
 	reason = dead_letter_required_reason(fcinfo, 1);
 	options_read(PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2), NULL, 0, NULL);
+	actor_id = actor_current(); /* may write a row, in a bracket of its own */
 	scope = statement_begin(true);
 	argument_datum(&arguments, ids, false);
 	argument_cstring(&arguments, reason);
-	argument_int64(&arguments, actor_current());
+	argument_int64(&arguments, actor_id);
 	(void) statement_write(&discard, &arguments);
 	count = column_int64(0, 0);
 	statement_end(scope);

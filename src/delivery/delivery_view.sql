@@ -84,7 +84,7 @@ FROM (
 			ELSE s.tenant_id = (SELECT failsafe._tenant_id()) END
 	WINDOW of_key AS (PARTITION BY d.subscription_id, d.lane, d.order_key)
 ) AS k
-WHERE k.place = 1 AND (k.parked > 0 OR k.state = 'waiting');
+WHERE k.place = 1 AND (k.parked > 0 OR k.state = 'waiting' AND k.attempts > 0);
 COMMENT ON VIEW failsafe.blocked_keys IS
 'Keys whose events wait because an earlier one of the key has not been delivered, in subscriptions that block; of the session''s tenant, for members of failsafe_operator of all.';
 COMMENT ON COLUMN failsafe.blocked_keys.since IS 'when the oldest of the waiting events came to wait';

@@ -57,6 +57,7 @@
 #include "delivery/dead_letter.h"
 #include "delivery/delivery.h"
 #include "delivery/reason.h"
+#include "delivery/replay.h"
 #include "delivery/statement.h"
 
 #define SINK_PULL			"pull"
@@ -862,6 +863,7 @@ claim_events(PullCall *call)
 	int			read_left = READ_EVENTS_MAX;
 
 	leases_expire(call);
+	(void) replay_feed(call->subscription->id, call->now, call->wanted);
 	keys_read(call);
 	claim_due(call);
 	call->parked_left = parked_left(call);
@@ -882,7 +884,8 @@ claim_may_find(PullCall *call)
 			return true;
 	argument_int64(&arguments, call->subscription->id);
 	argument_time(&arguments, call->now);
-	return statement_finds(&find_due, &arguments);
+	return statement_finds(&find_due, &arguments) ||
+		replay_is_due(call->subscription->id, call->now);
 }
 
 /* ---------- outbox_claim() ---------- */

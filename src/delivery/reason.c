@@ -58,12 +58,17 @@ is_answer(const AttemptResult *last)
 	return last->status != 0;
 }
 
-/* What happened at the last attempt: "HTTP 503 from the receiver", "timeout: no answer". */
+/* A sentence says more than a code, but not more than a status. */
+static bool
+has_sentence(const AttemptResult *last)
+{
+	return !is_answer(last) && last->reason != NULL && last->reason[0] != '\0';
+}
+
+/* What happened at the last attempt: "HTTP 503 from the receiver", "timeout". */
 static void
 append_last(StringInfo out, const char *sink, const AttemptResult *last)
 {
-	bool		has_reason = last->reason != NULL && last->reason[0] != '\0';
-
 	if (is_answer(last) && strcmp(sink, "http") == 0)
 		appendStringInfo(out, "HTTP %d from the receiver", last->status);
 	else if (is_answer(last))
@@ -74,9 +79,6 @@ append_last(StringInfo out, const char *sink, const AttemptResult *last)
 		appendStringInfoString(out, last->code);
 	else
 		appendStringInfoString(out, "failed");
-	/* a status says it all; of other failures the sentence is the best part */
-	if (has_reason && !is_answer(last))
-		appendStringInfo(out, ": %s", last->reason);
 }
 
 static void
@@ -87,9 +89,11 @@ append_response(StringInfo out, const AttemptResult *last)
 }
 
 static const char *
-class_meaning(FailureClass class)
+refusal_meaning(const AttemptResult *last)
 {
-	if (class == CLASS_GONE)
+	if (has_sentence(last))
+		return last->reason;
+	if (last->class == CLASS_GONE)
 		return "the receiver wants no event of this subscription any more";
 	return "the receiver refuses this event";
 }
@@ -118,7 +122,7 @@ append_never(StringInfo out, const char *sink, int attempts, const AttemptResult
 	appendStringInfoString(out, " after ");
 	append_attempts(out, attempts);
 	appendStringInfo(out, ": %s; %s", failure_class_names[last->class],
-					 class_meaning(last->class));
+					 refusal_meaning(last));
 }
 
 /* It might have worked later, but its time or its attempts are used up. */
@@ -136,6 +140,8 @@ append_gave_up(StringInfo out, RetryVerdict verdict, const char *sink, int attem
 		appendStringInfoString(out, ", the longest that the policy allows");
 	appendStringInfoString(out, "; last: ");
 	append_last(out, sink, last);
+	if (has_sentence(last))
+		appendStringInfo(out, ": %s", last->reason);
 }
 
 char *

@@ -11,7 +11,7 @@
 
 #define DLQ_REPLAY_MAX			1000000 /* events of one call */
 #define REPLAY_RATE_MIN			0.001	/* events a second; at most RATE_MAX */
-#define CLASS_RESEND	"resend"	/* of a dead letter: an old event, sent again on request */
+#define CLASS_RESEND			"resend"	/* class of a copy of an old event */
 #define REPLAY_OUTSTANDING_MAX	10000	/* taken and not answered, of one replay [D8] */
 
 /*
