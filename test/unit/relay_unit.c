@@ -415,8 +415,8 @@ test_event_headers(void)
 	expect_headers("{\"X-A\":1,\"X-B\":null,\"X-C\":[]}", "", 3);
 	expect_headers("{\"webhook-id\":\"1\",\"Content-Length\":\"1\",\"Host\":\"h\",\"CE-id\":\"1\"}",
 				   "", 4);
-	expect_headers("{\"Transfer-Encoding\":\"chunked\",\"Content-Type\":\"a\",\"User-Agent\":\"u\"}",
-				   "", 3);
+	expect_headers("{\"Transfer-Encoding\":\"chunked\",\"Content-Type\":\"a\","
+				   "\"User-Agent\":\"u\"}", "", 3);
 	expect_headers("{\"Authorization\":\"Bearer x\",\"Cookie\":\"a\",\"X-Api-Key\":\"a\"}", "", 3);
 	expect_headers("{\"X-Taken\":\"1\",\"X-Free\":\"2\"}", "X-Free: 2|", 1);
 	expect_headers("{\"X-A\":\"1\",\"X-A\":\"2\"}", "", 1);
@@ -568,7 +568,8 @@ test_config_refused(void)
 	expect_refused("{" MINIMAL ",\"secrets\":\"env:A\"}", "\"secrets\"");
 	expect_refused("{" MINIMAL ",\"secrets\":[\"t0ps3cret\"]}", "\"secrets\" must name where");
 	expect_refused("{" MINIMAL ",\"secrets\":[\"env:A\",\"env:A\",\"env:A\",\"env:A\","
-				   "\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\"]}", "\"secrets\"");
+				   "\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\"]}",
+				   "\"secrets\"");
 	expect_refused("{" MINIMAL ",\"mode\":\"batch\"}", "\"mode\"");
 	expect_refused("{" MINIMAL ",\"headers\":[]}", "\"headers\"");
 	expect_refused("{" MINIMAL ",\"headers\":{\"a b\":\"c\"}}", "\"headers.a b\"");
@@ -597,8 +598,8 @@ test_config_refused(void)
 				   "\"oauth2.client_secret\" is missing");
 	expect_refused("{" MINIMAL ",\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\","
 				   "\"client_secret\":\"t0ps3cret\"}}", "\"oauth2.client_secret\" must name where");
-	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"env:A\"},\"oauth2\":{\"token_url\":"
-				   "\"https://t/\",\"client_id\":\"a\",\"client_secret\":\"env:S\"}}",
+	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"env:A\"},"
+				   "\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\",\"client_secret\":\"env:S\"}}",
 				   "beside \"oauth2\"");
 }
 
@@ -609,8 +610,8 @@ test_config_accepted(void)
 		"\"file:/b\"],\"secret\":\"env:C\",\"mode\":\"structured\",\"headers\":{\"X-A\":\"b\","
 		"\"Authorization\":\"env:TOKEN\"},\"ca_file\":\"file:/ca\",\"client_certificate\":\"/c\","
 		"\"client_key\":\"/k\",\"allow_addresses\":[\"10.0.0.0/8\",\"db.internal\"],"
-		"\"http2\":false,\"verify\":true,\"proxy\":\"http://proxy:3128\",\"oauth2\":{\"token_url\":\"https://t/\","
-		"\"client_id\":\"i\",\"client_secret\":\"env:S\",\"scope\":\"a b\"}}";
+		"\"http2\":false,\"verify\":true,\"proxy\":\"http://proxy:3128\",\"oauth2\":{"
+		"\"token_url\":\"https://t/\",\"client_id\":\"i\",\"client_secret\":\"env:S\",\"scope\":\"a b\"}}";
 	char	   *copy;
 	Reason		reason = {""};
 	HttpConfig *config;
