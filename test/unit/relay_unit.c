@@ -599,8 +599,8 @@ test_config_refused(void)
 	expect_refused("{" MINIMAL ",\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\","
 				   "\"client_secret\":\"t0ps3cret\"}}", "\"oauth2.client_secret\" must name where");
 	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"env:A\"},"
-				   "\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\",\"client_secret\":\"env:S\"}}",
-				   "beside \"oauth2\"");
+				   "\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\","
+				   "\"client_secret\":\"env:S\"}}", "beside \"oauth2\"");
 }
 
 static void
@@ -611,7 +611,8 @@ test_config_accepted(void)
 		"\"Authorization\":\"env:TOKEN\"},\"ca_file\":\"file:/ca\",\"client_certificate\":\"/c\","
 		"\"client_key\":\"/k\",\"allow_addresses\":[\"10.0.0.0/8\",\"db.internal\"],"
 		"\"http2\":false,\"verify\":true,\"proxy\":\"http://proxy:3128\",\"oauth2\":{"
-		"\"token_url\":\"https://t/\",\"client_id\":\"i\",\"client_secret\":\"env:S\",\"scope\":\"a b\"}}";
+		"\"token_url\":\"https://t/\",\"client_id\":\"i\",\"client_secret\":\"env:S\","
+		"\"scope\":\"a b\"}}";
 	char	   *copy;
 	Reason		reason = {""};
 	HttpConfig *config;
