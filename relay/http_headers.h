@@ -36,7 +36,8 @@ extern int header_append_event(FrameBuffer *out, const char *json, size_t length
  * parent is not a valid traceparent.
  */
 extern bool traceparent_next(const char *parent, size_t length,
-							 const unsigned char span[SPAN_BYTES], char next[TRACEPARENT_BYTES + 1]);
+							 const unsigned char span[SPAN_BYTES],
+							 char next[TRACEPARENT_BYTES + 1]);
 
 /* Retry-After: seconds or an HTTP date; -1: neither.  now is in seconds since 1970. */
 extern int64_t retry_after_ms(const char *value, size_t length, int64_t now);

@@ -80,8 +80,8 @@ put_greeting(const char *url, long in_flight, const char *members)
 	frame_number(&out, RELAY_TAG_VERSION, RELAY_PROTOCOL_VERSION);
 	put_text(RELAY_TAG_SOURCE, "/pg_failsafe/load");
 	frame_end(&out, start);
-	snprintf(config, sizeof(config), "{\"url\":\"%s\",\"allow_addresses\":[\"127.0.0.0/8\"]%s%s}", url,
-			 *members != '\0' ? "," : "", members);
+	snprintf(config, sizeof(config), "{\"url\":\"%s\",\"allow_addresses\":[\"127.0.0.0/8\"]%s%s}",
+			 url, *members != '\0' ? "," : "", members);
 	start = frame_begin(&out, RELAY_DESTINATION);
 	frame_number(&out, RELAY_TAG_DESTINATION_ID, 1);
 	frame_number(&out, RELAY_TAG_GENERATION, 1);

@@ -74,8 +74,6 @@ struct Slot
 	char		response[RELAY_RESPONSE_BYTES_MAX];
 };
 
-static void send_slot(Slot *slot, const char *token);
-
 /* ---- the answer ----------------------------------------------------------- */
 
 /* Trailers come here too, so only the size counts after the head. */
@@ -521,7 +519,8 @@ event_trouble(const FrameFields *fields)
 {
 	const FrameField *id = &fields->field[RELAY_TAG_EVENT_ID];
 
-	if (fields->field[RELAY_TAG_DATA].data == NULL || fields->field[RELAY_TAG_EVENT_TYPE].length == 0)
+	if (fields->field[RELAY_TAG_DATA].data == NULL ||
+		fields->field[RELAY_TAG_EVENT_TYPE].length == 0)
 		return "The event has no type or no data.";
 	if (id->length == 0 || id->length > EVENT_ID_BYTES_MAX)
 		return "The event's id is missing or too long.";

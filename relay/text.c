@@ -70,9 +70,11 @@ memory_copy(const char *text, size_t length)
 static bool
 heap_grow(FrameBuffer *buffer, size_t needed)
 {
-	size_t		capacity = buffer->capacity < BUFFER_BYTES_MIN ? BUFFER_BYTES_MIN : buffer->capacity;
+	size_t		capacity = buffer->capacity;
 	char	   *data;
 
+	if (capacity < BUFFER_BYTES_MIN)
+		capacity = BUFFER_BYTES_MIN;
 	while (capacity < needed)
 		capacity *= 2;
 	data = memory_resize(NULL, capacity);

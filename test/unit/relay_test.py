@@ -22,6 +22,8 @@ import threading
 import time
 from email.utils import formatdate
 
+sys.dont_write_bytecode = True  # other tests read every file of this directory
+
 from relay_wire import NUMBERS, Receiver, Relay, frame, http2, reply
 
 PROGRAM = os.path.abspath(sys.argv[1])

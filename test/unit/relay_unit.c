@@ -281,11 +281,11 @@ test_allow_list(void)
 #define VECTOR_BODY		"{\"test\": 2432232314}"
 #define VECTOR_SECRET	"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define VECTOR_V1		"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-#define VECTOR_PAIR		"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4" \
-	"AJ6p9lMicMFs6Kvg=="
+#define VECTOR_PAIR		"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0d" \
+	"RqSKJp4AJ6p9lMicMFs6Kvg=="
 #define VECTOR_SEED		"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="
-#define VECTOR_V1A		"v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLP" \
-	"o3mNl8EM+m7TBAg=="
+#define VECTOR_V1A		"v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdp" \
+	"XwVLPo3mNl8EM+m7TBAg=="
 
 static void
 expect_signature(const char *secret, const char *wanted)
@@ -320,8 +320,10 @@ test_signatures(void)
 		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS\n",
 		"whsec_=fKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsk_", "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
 		"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
-		"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlaaaaaaaaaaAJ6p9lMicMFs6Kvg==",
-		"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLl"
+		"aaaaaaaaaaAJ6p9lMicMFs6Kvg==",
+		"whsec_"
+		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 	};
 	Reason		reason;
@@ -335,7 +337,8 @@ test_signatures(void)
 
 		check(key == NULL, "not a key", __LINE__);
 		check(strstr(reason.text, "\"secret\"") != NULL, reason.text, __LINE__);
-		check(strlen(refused[i]) < 8 || strstr(reason.text, refused[i]) == NULL, "not shown", __LINE__);
+		check(strlen(refused[i]) < 8 || strstr(reason.text, refused[i]) == NULL, "not shown",
+			  __LINE__);
 		signature_key_close(key);
 	}
 }
@@ -410,8 +413,10 @@ test_event_headers(void)
 	expect_headers("{\"X A\":\"c\"}", "", 1);
 	expect_headers("{\"\":\"c\"}", "", 1);
 	expect_headers("{\"X-A\":1,\"X-B\":null,\"X-C\":[]}", "", 3);
-	expect_headers("{\"webhook-id\":\"1\",\"Content-Length\":\"1\",\"Host\":\"h\",\"CE-id\":\"1\"}", "", 4);
-	expect_headers("{\"Transfer-Encoding\":\"chunked\",\"Content-Type\":\"a\",\"User-Agent\":\"u\"}", "", 3);
+	expect_headers("{\"webhook-id\":\"1\",\"Content-Length\":\"1\",\"Host\":\"h\",\"CE-id\":\"1\"}",
+				   "", 4);
+	expect_headers("{\"Transfer-Encoding\":\"chunked\",\"Content-Type\":\"a\","
+				   "\"User-Agent\":\"u\"}", "", 3);
 	expect_headers("{\"Authorization\":\"Bearer x\",\"Cookie\":\"a\",\"X-Api-Key\":\"a\"}", "", 3);
 	expect_headers("{\"X-Taken\":\"1\",\"X-Free\":\"2\"}", "X-Free: 2|", 1);
 	expect_headers("{\"X-A\":\"1\",\"X-A\":\"2\"}", "", 1);
@@ -443,7 +448,8 @@ test_traceparent(void)
 		 "00-4bf92f3577b34da6a3ce929d0e0e4736-ab01020304050607-01");
 	CHECK(traceparent_next(parent, strlen(parent), zero, next));
 	SAME("a span is never zero", next, "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01");
-	CHECK(traceparent_next("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", 57, span, next));
+	CHECK(traceparent_next("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", 57, span,
+		  next));
 	SAME("of a later version only what is known", next,
 		 "00-4bf92f3577b34da6a3ce929d0e0e4736-ab01020304050607-01");
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
@@ -561,8 +567,9 @@ test_config_refused(void)
 	expect_refused("{" MINIMAL ",\"secrets\":[]}", "\"secrets\"");
 	expect_refused("{" MINIMAL ",\"secrets\":\"env:A\"}", "\"secrets\"");
 	expect_refused("{" MINIMAL ",\"secrets\":[\"t0ps3cret\"]}", "\"secrets\" must name where");
-	expect_refused("{" MINIMAL ",\"secrets\":[\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\","
-				   "\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\"]}", "\"secrets\"");
+	expect_refused("{" MINIMAL ",\"secrets\":[\"env:A\",\"env:A\",\"env:A\",\"env:A\","
+				   "\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\",\"env:A\"]}",
+				   "\"secrets\"");
 	expect_refused("{" MINIMAL ",\"mode\":\"batch\"}", "\"mode\"");
 	expect_refused("{" MINIMAL ",\"headers\":[]}", "\"headers\"");
 	expect_refused("{" MINIMAL ",\"headers\":{\"a b\":\"c\"}}", "\"headers.a b\"");
@@ -571,12 +578,14 @@ test_config_refused(void)
 	expect_refused("{" MINIMAL ",\"headers\":{\"X-A\":\"b\",\"x-a\":\"c\"}}", "twice");
 	expect_refused("{" MINIMAL ",\"headers\":{\"Host\":\"b\"}}", "\"headers.Host\"");
 	expect_refused("{" MINIMAL ",\"headers\":{\"webhook-signature\":\"b\"}}", "set by the relay");
-	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"Bearer t0ps3cret\"}}", "must name where");
+	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"Bearer t0ps3cret\"}}",
+				   "must name where");
 	expect_refused("{" MINIMAL ",\"headers\":{\"X-Api-Key\":\"t0ps3cret\"}}", "must name where");
 	expect_refused("{" MINIMAL ",\"ca_file\":\"ca.pem\"}", "\"ca_file\"");
 	expect_refused("{" MINIMAL ",\"client_key\":\"/k.pem\"}", "\"client_certificate\" is missing");
 	expect_refused("{" MINIMAL ",\"allow_addresses\":\"10.0.0.0/8\"}", "\"allow_addresses\"");
-	expect_refused("{" MINIMAL ",\"allow_addresses\":[\"10.0.0.0/8\",\"10.0.0.0/99\"]}", "number 2");
+	expect_refused("{" MINIMAL ",\"allow_addresses\":[\"10.0.0.0/8\",\"10.0.0.0/99\"]}",
+				   "number 2");
 	expect_refused("{" MINIMAL ",\"http2\":\"yes\"}", "\"http2\" must be true or false");
 	expect_refused("{" MINIMAL ",\"verify\":false}", "insecure_skip_verify");
 	expect_refused("{" MINIMAL ",\"insecure_skip_verify\":1}", "\"insecure_skip_verify\"");
@@ -589,8 +598,9 @@ test_config_refused(void)
 				   "\"oauth2.client_secret\" is missing");
 	expect_refused("{" MINIMAL ",\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\","
 				   "\"client_secret\":\"t0ps3cret\"}}", "\"oauth2.client_secret\" must name where");
-	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"env:A\"},\"oauth2\":{\"token_url\":"
-				   "\"https://t/\",\"client_id\":\"a\",\"client_secret\":\"env:S\"}}", "beside \"oauth2\"");
+	expect_refused("{" MINIMAL ",\"headers\":{\"Authorization\":\"env:A\"},"
+				   "\"oauth2\":{\"token_url\":\"https://t/\",\"client_id\":\"a\","
+				   "\"client_secret\":\"env:S\"}}", "beside \"oauth2\"");
 }
 
 static void
@@ -599,9 +609,10 @@ test_config_accepted(void)
 	static const char json[] = "{\"url\":\"https://[2a00::1]:8443/x?y=z\",\"secrets\":[\"env:A\","
 		"\"file:/b\"],\"secret\":\"env:C\",\"mode\":\"structured\",\"headers\":{\"X-A\":\"b\","
 		"\"Authorization\":\"env:TOKEN\"},\"ca_file\":\"file:/ca\",\"client_certificate\":\"/c\","
-		"\"client_key\":\"/k\",\"allow_addresses\":[\"10.0.0.0/8\",\"db.internal\"],\"http2\":false,"
-		"\"verify\":true,\"proxy\":\"http://proxy:3128\",\"oauth2\":{\"token_url\":\"https://t/\","
-		"\"client_id\":\"i\",\"client_secret\":\"env:S\",\"scope\":\"a b\"}}";
+		"\"client_key\":\"/k\",\"allow_addresses\":[\"10.0.0.0/8\",\"db.internal\"],"
+		"\"http2\":false,\"verify\":true,\"proxy\":\"http://proxy:3128\",\"oauth2\":{"
+		"\"token_url\":\"https://t/\",\"client_id\":\"i\",\"client_secret\":\"env:S\","
+		"\"scope\":\"a b\"}}";
 	char	   *copy;
 	Reason		reason = {""};
 	HttpConfig *config;
@@ -663,7 +674,8 @@ test_secret_file(void)
 	write_file("key", "second");
 	SAME("looked at once a second", secret_value(secret, SECOND + 1, &second, &reason), "one");
 	CHECK(first == second);
-	SAME("read again when it changed", secret_value(secret, 3 * SECOND, &second, &reason), "second");
+	SAME("read again when it changed", secret_value(secret, 3 * SECOND, &second, &reason),
+		 "second");
 	CHECK(first != second);
 	SAME("not when it did not", secret_value(secret, 5 * SECOND, &first, &reason), "second");
 	CHECK(first == second);
@@ -727,9 +739,11 @@ test_config_check(void)
 	snprintf(json, sizeof(json), "{" MINIMAL ",\"ca_file\":\"%s\"}", write_file("ca", "no PEM"));
 	config = config_parse(json, strlen(json), &reason);
 	CHECK(config != NULL && !config_check(config, SECOND, &reason));
-	CHECK(strstr(reason.text, "\"ca_file\"") != NULL && strstr(reason.text, "no certificate") != NULL);
+	CHECK(strstr(reason.text, "\"ca_file\"") != NULL && strstr(reason.text,
+		  "no certificate") != NULL);
 	config_free(config);
-	snprintf(json, sizeof(json), "{" MINIMAL ",\"secret\":\"file:%s\"}", write_file("key", "wrong"));
+	snprintf(json, sizeof(json), "{" MINIMAL ",\"secret\":\"file:%s\"}", write_file("key",
+	"wrong"));
 	config = config_parse(json, strlen(json), &reason);
 	CHECK(config != NULL && !config_check(config, SECOND, &reason));
 	CHECK(strstr(reason.text, "whsec_") != NULL);
@@ -766,7 +780,8 @@ expect_token(const char *json, const char *wanted, int64_t lifetime_s)
 static void
 test_tokens(void)
 {
-	expect_token("{\"access_token\":\"abc\",\"token_type\":\"bearer\",\"expires_in\":3600}", "abc", 3570);
+	expect_token("{\"access_token\":\"abc\",\"token_type\":\"bearer\",\"expires_in\":3600}", "abc",
+				 3570);
 	expect_token("{\"access_token\":\"abc\",\"expires_in\":100}", "abc", 90);
 	expect_token("{\"access_token\":\"abc\"}", "abc", 270);
 	expect_token("{\"access_token\":\"abc\",\"expires_in\":0}", "abc", 0);
