@@ -131,6 +131,12 @@ static Statement count_for_replay = {
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
+static Statement read_first_attempt = {
+	"SELECT pg_catalog.min(a.started_at) FROM failsafe.attempt AS a "
+	"WHERE a.event_id = $1 AND a.delivery_id = $2",
+	2, {UUIDOID, INT8OID}
+};
+
 static Statement read_subscription = {
 	"SELECT s.name, s.tenant_id FROM failsafe.subscription AS s WHERE s.id = $1",
 	1, {INT8OID}
@@ -253,6 +259,22 @@ attempt_insert(const Delivery *delivery, const AttemptResult *result)
 	Assert(result->class != CLASS_DELIVERED);
 	attempt_write(delivery, delivery->attempts, result);
 	statement_end(scope);
+}
+
+TimestampTz
+delivery_first_attempt_at(const Delivery *delivery)
+{
+	Arguments	arguments = {0};
+	StatementScope scope = statement_begin(false);
+	TimestampTz at;
+
+	Assert(delivery->id > 0);
+	argument_datum(&arguments, UUIDPGetDatum(&delivery->event_id), false);
+	argument_int64(&arguments, delivery->id);
+	(void) statement_read(&read_first_attempt, &arguments);
+	at = column_time(0, 0);
+	statement_end(scope);
+	return at;
 }
 
 /* ---------- the end of a delivery ---------- */
