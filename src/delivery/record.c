@@ -48,9 +48,11 @@ static Statement insert_delivery = {
 	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+/* An event that is parked has had its time: from then on it holds its key like others. */
 static Statement update_delivery = {
 	"UPDATE failsafe.delivery SET due_at = $2, fence = $3, attempts = $4, state = $5, "
-	"class = coalesce($6, class), reason = coalesce($7, reason) WHERE id = $1",
+	"class = CASE WHEN $5 = 'parked' AND class = '" CLASS_DELAYED "' THEN NULL "
+	"ELSE coalesce($6, class) END, reason = coalesce($7, reason) WHERE id = $1",
 	7, {INT8OID, TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
 };
 
