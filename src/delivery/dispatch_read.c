@@ -103,14 +103,30 @@ die_unread(Delivery *delivery, const char *reason)
 	delivery_die(delivery, &event, CLASS_LAG, reason);
 }
 
+/* The time of a delayed event has come, but an earlier failure blocks its key (D5). */
+static bool
+park_delayed(Channel *channel, Delivery *delivery)
+{
+	if (!channel_key_blocked(channel, delivery->lane, delivery->order_key))
+		return false;
+	delivery->state = DELIVERY_PARKED;
+	delivery->due_at = DT_NOEND;
+	delivery_update(delivery, NULL, NULL);
+	channel_key_rows(channel, delivery->lane, delivery->order_key, 1);
+	return true;
+}
+
 /* A row becomes a flight again; its event is in the outbox, or in the dead letter. */
 static void
 fly_row(Channel *channel, Delivery *delivery, const char *class)
 {
+	bool		is_delayed = class != NULL && strcmp(class, CLASS_DELAYED) == 0;
 	DeliveryEvent event;
 	Flight	   *flight;
 	bool		is_found;
 
+	if (is_delayed && park_delayed(channel, delivery))
+		return;
 	is_found = delivery->dead_letter_id != 0 ?
 		dead_letter_fetch(delivery->dead_letter_id, &event) :
 		reader_fetch(delivery->lane, delivery->seq, GetActiveSnapshot(), &event);
@@ -122,7 +138,7 @@ fly_row(Channel *channel, Delivery *delivery, const char *class)
 	}
 	flight = flight_create(channel, dispatch.next_token++, delivery, &event);
 	flight->holds_key = channel->subscription.ordered && channel->subscription.block &&
-		delivery->dead_letter_id == 0 && (class == NULL || strcmp(class, CLASS_DELAYED) != 0);
+		delivery->dead_letter_id == 0 && !is_delayed;
 	flight_encode(flight, &event);
 	flight_register(flight);
 	channel_add(flight);

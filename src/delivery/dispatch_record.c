@@ -19,6 +19,7 @@
 #include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
 #include "delivery/reason.h"
+#include "delivery/record.h"
 
 #define REASON_DISABLED "the receiver answered 410: it does not want this subscription any more"
 
@@ -89,7 +90,7 @@ record_delivered(Flight *flight)
 	Assert(flight->result.class == CLASS_DELIVERED);
 	flight->channel->lanes[flight->delivery.lane].reading.done++;
 	flight->channel->lanes[flight->delivery.lane].is_dirty = true;
-	delivery_stats_delivered(flight->channel->stats, flight->delivery.attempts > 1,
+	delivery_stats_delivered(flight->channel->stats, flight->delivery.attempts > 0,
 							 dispatch.now - flight->occurred_at);
 	if (flight->delivery.id == 0)
 		return;
@@ -143,6 +144,17 @@ event_for_death(Flight *flight, DeliveryEvent *event)
 	event->order_key = flight->order_key;
 }
 
+/* The row may be older than the first attempt: it may have waited for its time, or its key. */
+static TimestampTz
+first_attempt_at(const Flight *flight)
+{
+	TimestampTz at = 0;
+
+	if (flight->delivery.attempts > 1)
+		at = delivery_first_attempt_at(&flight->delivery);
+	return at != 0 ? at : flight->result.started_at;
+}
+
 static void
 record_death(Flight *flight, RetryVerdict verdict)
 {
@@ -151,12 +163,10 @@ record_death(Flight *flight, RetryVerdict verdict)
 	DeliveryEvent event;
 
 	event_for_death(flight, &event);
-	if (delivery->created_at == 0)
-		delivery->created_at = flight->result.started_at;
 	attempt_insert(delivery, &flight->result);
 	delivery_die(delivery, &event, dead_letter_class(verdict, &flight->result),
 				 dead_letter_reason(verdict, channel->subscription.sink, delivery->attempts,
-									dispatch.now - delivery->created_at, &flight->result));
+									dispatch.now - first_attempt_at(flight), &flight->result));
 	delivery_stats_died(channel->stats);
 	if (delivery->id != 0)
 		channel->row_count--;
@@ -168,14 +178,20 @@ record_death(Flight *flight, RetryVerdict verdict)
 static RetryVerdict
 judge(const Flight *flight, int64 delay_ms)
 {
+	const RetryPolicy *retry = &flight->channel->subscription.policy.retry;
 	const Delivery *delivery = &flight->delivery;
-	TimestampTz first_at = delivery->created_at != 0 && delivery->attempts > 1 ?
-		delivery->created_at : flight->result.started_at;
+	TimestampTz due_at = TimestampTzPlusMilliseconds(dispatch.now, delay_ms);
+	RetryVerdict verdict;
 
-	return retry_judge(&flight->channel->subscription.policy.retry, flight->result.class,
-					   delivery->attempts, first_at,
-					   TimestampTzPlusMilliseconds(dispatch.now, delay_ms),
-					   flight->expires_at, dispatch.now);
+	Assert(delivery->attempts > 0);
+	/* the age of the row is at hand, and never less than that of the first attempt */
+	verdict = retry_judge(retry, flight->result.class, delivery->attempts,
+						  delivery->attempts > 1 ? delivery->created_at : flight->result.started_at,
+						  due_at, flight->expires_at, dispatch.now);
+	if (verdict == RETRY_TOO_OLD)
+		verdict = retry_judge(retry, flight->result.class, delivery->attempts,
+							  first_attempt_at(flight), due_at, flight->expires_at, dispatch.now);
+	return verdict;
 }
 
 static void
@@ -183,8 +199,8 @@ record_failed(Flight *flight)
 {
 	Channel    *channel = flight->channel;
 	const RetryPolicy *retry = &channel->subscription.policy.retry;
-	int64		delay_ms = retry_delay_ms(retry, flight->delivery.attempts,
-										  flight->result.retry_after_ms,
+	int			attempts = ++flight->delivery.attempts;
+	int64		delay_ms = retry_delay_ms(retry, attempts, flight->result.retry_after_ms,
 										  pg_prng_double(&pg_global_prng_state));
 	RetryVerdict verdict;
 
@@ -241,7 +257,6 @@ record_answer(Flight *flight)
 		record_expired(flight);
 	else
 	{
-		flight->delivery.attempts++;
 		if (flight->result.class == CLASS_COUNT)
 			flight->result.class = failure_classify(flight->channel->subscription.sink,
 													flight->result.status,

@@ -58,6 +58,7 @@
 #include "delivery/delivery.h"
 #include "delivery/reason.h"
 #include "delivery/replay.h"
+#include "delivery/record.h"
 #include "delivery/statement.h"
 
 #define SINK_PULL			"pull"
@@ -113,12 +114,6 @@ static Statement count_parked = {
 	"SELECT pg_catalog.count(*) FROM (SELECT FROM failsafe.delivery AS d "
 	"WHERE d.subscription_id = $1 AND d.due_at = 'infinity' LIMIT $2) AS p",
 	2, {INT8OID, INT8OID}
-};
-
-static Statement read_first_attempt = {
-	"SELECT pg_catalog.min(a.started_at) FROM failsafe.attempt AS a "
-	"WHERE a.event_id = $1 AND a.subscription_id = $2",
-	2, {UUIDOID, INT8OID}
 };
 
 /* ---------- rows of a key ---------- */
@@ -482,21 +477,6 @@ key_release(PullCall *call, const Delivery *delivery)
 	delivery_update(&next, NULL, NULL);
 }
 
-static TimestampTz
-first_attempt_at(const PullCall *call, const Delivery *delivery)
-{
-	Arguments	arguments = {0};
-	StatementScope scope = statement_begin(false);
-	TimestampTz at;
-
-	argument_datum(&arguments, UUIDPGetDatum(&delivery->event_id), false);
-	argument_int64(&arguments, call->subscription->id);
-	(void) statement_read(&read_first_attempt, &arguments);
-	at = column_time(0, 0);
-	statement_end(scope);
-	return at == 0 ? call->now : at;
-}
-
 /* Give up; last is NULL where nothing was tried now. */
 static void
 event_die(PullCall *call, const Delivery *delivery, const DeliveryEvent *event,
@@ -541,7 +521,8 @@ delivery_failed(PullCall *call, Delivery *delivery, const AttemptResult *result,
 	}
 	delivery->attempts++;
 	attempt_insert(delivery, result);
-	first_at = first_attempt_at(call, delivery);
+	first_at = delivery_first_attempt_at(delivery);
+	Assert(first_at != 0);
 	verdict = retry_judge(&call->subscription->policy.retry, result->class, delivery->attempts,
 						  first_at, due_at, event.expires_at, call->now);
 	if (verdict == RETRY_LATER)

@@ -48,9 +48,11 @@ static Statement insert_delivery = {
 	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+/* An event that is parked has had its time: from then on it holds its key like others. */
 static Statement update_delivery = {
 	"UPDATE failsafe.delivery SET due_at = $2, fence = $3, attempts = $4, state = $5, "
-	"class = coalesce($6, class), reason = coalesce($7, reason) WHERE id = $1",
+	"class = CASE WHEN $5 = 'parked' AND class = '" CLASS_DELAYED "' THEN NULL "
+	"ELSE coalesce($6, class) END, reason = coalesce($7, reason) WHERE id = $1",
 	7, {INT8OID, TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -129,6 +131,12 @@ static Statement count_for_replay = {
 	"ended_at = CASE WHEN " REPLAY_ENDS_NOW " THEN pg_catalog.clock_timestamp() "
 	"ELSE ended_at END WHERE id = $1",
 	3, {INT8OID, INT8OID, INT8OID}
+};
+
+static Statement read_first_attempt = {
+	"SELECT pg_catalog.min(a.started_at) FROM failsafe.attempt AS a "
+	"WHERE a.event_id = $1 AND a.delivery_id = $2",
+	2, {UUIDOID, INT8OID}
 };
 
 static Statement read_subscription = {
@@ -253,6 +261,22 @@ attempt_insert(const Delivery *delivery, const AttemptResult *result)
 	Assert(result->class != CLASS_DELIVERED);
 	attempt_write(delivery, delivery->attempts, result);
 	statement_end(scope);
+}
+
+TimestampTz
+delivery_first_attempt_at(const Delivery *delivery)
+{
+	Arguments	arguments = {0};
+	StatementScope scope = statement_begin(false);
+	TimestampTz at;
+
+	Assert(delivery->id > 0);
+	argument_datum(&arguments, UUIDPGetDatum(&delivery->event_id), false);
+	argument_int64(&arguments, delivery->id);
+	(void) statement_read(&read_first_attempt, &arguments);
+	at = column_time(0, 0);
+	statement_end(scope);
+	return at;
 }
 
 /* ---------- the end of a delivery ---------- */

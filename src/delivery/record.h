@@ -20,4 +20,10 @@ typedef struct DeadLetter
 /* Write a copy of the event; returns its id.  Inside a write scope of statement.h. */
 extern int64 dead_letter_insert(const DeadLetter *letter, const DeliveryEvent *event);
 
+/*
+ * When the first attempt of this row began, of a replay: in this replay; 0 where none is
+ * kept.
+ */
+extern TimestampTz delivery_first_attempt_at(const Delivery *delivery);
+
 #endif							/* FAILSAFE_DELIVERY_RECORD_H */

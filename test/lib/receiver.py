@@ -2,6 +2,7 @@
 """A webhook receiver that records what arrives, and fails on purpose.
 
     receiver.py --log FILE [--port N] [--fail KIND=SHARE ...] [--poison TYPE] [--seed N]
+                [--rules FILE] [--secret FILE]
 
 Prints "port N" when it listens.  Kinds, each with its share of requests, 0 to 1:
 
@@ -10,17 +11,29 @@ Prints "port N" when it listens.  Kinds, each with its share of requests, 0 to 1
     timeout   answers after --slow seconds
     close     closes the connection without an answer
     lost      takes the event, and closes the connection without an answer
+    partial   sends half of an answer and closes the connection
+    hold      takes the event, and answers 200 as soon as no rule says hold any more
+    302 ...   any other status; 3xx has the Location that the rule gives
 
 --poison TYPE: events of this type are refused with 422 until FILE.cured exists.
 
-Each request is one line of FILE, a JSON object: at, status, event_id, event_type, key,
-attempt, and, where the event was taken (status 200, or lost), taken: true and the body.
+--rules FILE: a JSON array, read again when the file is replaced.  The first rule that fits
+decides, before the shares do: {"if": {NAME: VALUE ...}, "kind": KIND, "times": N,
+"retry_after": SECONDS, "delay": SECONDS, "location": URL}.  NAME is path, key, type or a
+member of the event; a rule with times fits each event that often only.  delay: the answer
+waits that long.
+
+Each request is one line of FILE, a JSON object: at, status, kind, path, event_id,
+event_type, key, attempt, and, where the event was taken (status 200, lost or hold), taken:
+true and the body.  open and open_of_key count the requests, this one included, that have
+no answer yet; of its path, and of its path and key.
 --secret FILE: signatures are checked (Standard Webhooks, v1); a wrong one is answered
 with 401 and the line has "signature": "wrong".
 """
 
 import argparse
 import base64
+import collections
 import hashlib
 import hmac
 import json
@@ -62,29 +75,48 @@ class Handler(BaseHTTPRequestHandler):
         given = self.headers.get("webhook-signature", "").split()
         return any(hmac.compare_digest(one, "v1," + wanted) for one in given)
 
-    def choose(self, event_type):
-        if event_type == options.poison and not os.path.exists(options.log + ".cured"):
-            return "422"
+    def facts(self, body):
+        known = json.loads(body) if options.rules is not None else {}
+        known.update(path=self.path, key=self.headers.get("ce-partitionkey"),
+                     type=self.headers.get("ce-type"))
+        return known
+
+    def choose(self, facts, event_id):
+        rule = rules.find(facts, event_id)
+        if rule is not None:
+            return rule
+        if facts["type"] == options.poison and not os.path.exists(options.log + ".cured"):
+            return {"kind": "422"}
         with lock:
             number = dice.random()
         for kind, share in options.failures:
             if number < share:
-                return kind
+                return {"kind": kind}
             number -= share
-        return "200"
+        return {"kind": "200"}
 
     def record(self, kind, body, taken, signature):
         status = int(kind) if kind.isdigit() else 0
-        line = {"at": time.time(), "status": status, "kind": kind,
+        line = {"at": time.time(), "status": status, "kind": kind, "path": self.path,
                 "event_id": self.headers.get("ce-id"), "event_type": self.headers.get("ce-type"),
+                "key": self.headers.get("ce-partitionkey"),
                 "attempt": int(self.headers.get("x-failsafe-attempt", "0")), "taken": taken}
         if not signature:
             line["signature"] = "wrong"
         if taken:
             line["event"] = json.loads(body)
         with lock:
+            for name, place in (("open", self.path), ("open_of_key", (self.path, line["key"]))):
+                open_requests[place] += 1
+                line[name] = open_requests[place]
             log.write(json.dumps(line) + "\n")
             log.flush()
+
+    def closing(self):
+        """From here on the other side may know the answer."""
+        with lock:
+            open_requests[self.path] -= 1
+            open_requests[self.path, self.headers.get("ce-partitionkey")] -= 1
 
     def answer(self, status, headers=()):
         body = b"{}" if status == 200 else b'{"error":"refused on purpose"}'
@@ -98,19 +130,72 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         signature = self.signature_is_right(body)
-        kind = self.choose(self.headers.get("ce-type")) if signature else "401"
-        taken = kind in ("200", "lost")
-        self.record(kind, body, taken, signature)
+        facts = self.facts(body)
+        event_id = self.headers.get("ce-id")
+        rule = self.choose(facts, event_id) if signature else {"kind": "401"}
+        kind = rule["kind"]
+        self.record(kind, body, kind in ("200", "lost", "hold"), signature)
+        time.sleep(rule.get("delay", 0))
+        while kind == "hold" and rules.has(facts, "hold"):
+            time.sleep(0.01)
+        if kind == "timeout":
+            time.sleep(options.slow)
+        self.closing()
+        self.behave(rule, kind)
+
+    def behave(self, rule, kind):
         if kind in ("close", "lost"):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif kind == "timeout":
-            time.sleep(options.slow)
             self.close_connection = True
-        elif kind == "429":
-            self.answer(429, [("Retry-After", "1")])
+        elif kind == "partial":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        elif kind.startswith("3"):
+            self.answer(int(kind), [("Location", rule.get("location", "/elsewhere"))])
+        elif kind == "429" or "retry_after" in rule:
+            self.answer(int(kind), [("Retry-After", str(rule.get("retry_after", 1)))])
         else:
-            self.answer(int(kind))
+            self.answer(200 if kind == "hold" else int(kind))
+
+    do_GET = do_POST
+
+
+class Rules:
+    def __init__(self):
+        self.seen = None
+        self.rules = []
+        self.fitted = collections.Counter()
+
+    def read(self):
+        try:
+            now = os.stat(options.rules)
+        except FileNotFoundError:
+            return
+        if self.seen != (now.st_ino, now.st_mtime_ns):
+            self.seen = (now.st_ino, now.st_mtime_ns)
+            with open(options.rules) as file:
+                self.rules = json.load(file)
+
+    def fitting(self, facts):
+        if options.rules is not None:
+            self.read()
+        return (rule for rule in self.rules
+                if all(facts.get(name) == value for name, value in rule.get("if", {}).items()))
+
+    def find(self, facts, event_id):
+        with lock:
+            for rule in self.fitting(facts):
+                place = (json.dumps(rule, sort_keys=True), event_id)
+                if self.fitted[place] < rule.get("times", 1 << 30):
+                    self.fitted[place] += 1
+                    return rule
+        return None
+
+    def has(self, facts, kind):
+        with lock:
+            return any(rule["kind"] == kind for rule in self.fitting(facts))
 
 
 def read_arguments():
@@ -121,6 +206,7 @@ def read_arguments():
     parser.add_argument("--poison")
     parser.add_argument("--slow", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rules")
     parser.add_argument("--secret")
     arguments = parser.parse_args()
     arguments.failures = [(kind, float(share)) for kind, share in
@@ -135,6 +221,8 @@ def read_arguments():
 options = read_arguments()
 dice = random.Random(options.seed)
 lock = threading.Lock()
+rules = Rules()
+open_requests = collections.Counter()   # by path, and by path and key
 log = open(options.log, "a")
 server = Receiver(("127.0.0.1", options.port), Handler)
 print("port", server.server_address[1], flush=True)
