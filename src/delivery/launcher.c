@@ -37,7 +37,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/sinval.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -444,6 +443,9 @@ launcher_wait(TimestampTz until)
 					 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+	/* not 0, which would mean that it need not come back */
+	if (ShutdownRequestPending)
+		proc_exit(1);
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -454,7 +456,7 @@ launcher_wait(TimestampTz until)
 void
 failsafe_launcher_main(Datum argument)
 {
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);

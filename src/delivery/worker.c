@@ -89,8 +89,10 @@ typedef struct Worker
 } Worker;
 
 static Worker worker;
-static bool worker_try(void (*step) (void));
 static volatile sig_atomic_t terminate_requested = false;
+
+static void worker_look(void);
+static bool worker_try(void (*step) (void));
 
 /* ---------- registering ---------- */
 
@@ -136,8 +138,12 @@ worker_leave(WorkerState state)
 {
 	Assert(!IsTransactionState());
 	worker.left_as = state;
-	if (worker.begun && worker.state == WORKER_RUNNING)
+	if (worker.begun && worker.state == WORKER_RUNNING && state != WORKER_NO_EXTENSION)
+	{
+		/* told once already: the last round is not to be interrupted by that */
+		ProcDiePending = false;
 		(void) worker_try(dispatch_end);
+	}
 	courier_stop();
 	if (state == WORKER_YIELDED && worker.start.by_hand)
 	{
@@ -200,9 +206,23 @@ leave_if_asked(void)
 
 /* ---------- errors ---------- */
 
-/* Log the error with the fixed prefix and undo its transaction [L7]. */
+/* Log an error with the fixed prefix. */
 static void
-worker_recover(void)
+worker_log_error(const ErrorData *error)
+{
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("pg_failsafe worker: %s", error->message),
+			 error->detail_log != NULL ? errdetail_internal("%s", error->detail_log) :
+			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint != NULL ? errhint("%s", error->hint) : 0,
+			 error->context != NULL ? (errcontext("%s", error->context)) : 0));
+	worker_slot_note_error(worker.slot, error->message);
+}
+
+/* In the middle of an error: undo its transaction, and return what it was [L7]. */
+static ErrorData *
+worker_undo(void)
 {
 	bool		in_transaction = IsTransactionOrTransactionBlock();
 	ErrorData  *error;
@@ -214,42 +234,44 @@ worker_recover(void)
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(worker.context);
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("pg_failsafe worker: %s", error->message),
-			 error->detail_log != NULL ? errdetail_internal("%s", error->detail_log) :
-			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint != NULL ? errhint("%s", error->hint) : 0,
-			 error->context != NULL ? (errcontext("%s", error->context)) : 0));
-	worker_slot_note_error(worker.slot, error->message);
-	FreeErrorData(error);
 	if (!in_transaction)
+	{
+		worker_log_error(error);
 		proc_exit(1);
+	}
 	pgstat_report_activity(STATE_IDLE, NULL);
 	RESUME_INTERRUPTS();
+	return error;
 }
 
-/* Run one step; false: it failed, which is logged and undone. */
+/*
+ * Run one step; false: it failed, which is logged and undone.  Where it failed because
+ * the extension is gone, nothing is wrong, and the worker leaves.
+ */
 static bool
 worker_try(void (*step) (void))
 {
-	volatile bool done = false;
+	ErrorData  *volatile error = NULL;
 
 	Assert(!IsTransactionState());
 	PG_TRY();
 	{
 		step();
-		done = true;
 	}
 	PG_CATCH();
 	{
-		worker_recover();
+		error = worker_undo();
 	}
 	PG_END_TRY();
 	/* a transaction leaves another context behind */
 	MemoryContextSwitchTo(worker.context);
 	Assert(!IsTransactionState());
-	return done;
+	if (error == NULL)
+		return true;
+	if (step != worker_look)
+		(void) worker_try(worker_look);
+	worker_log_error(error);
+	return false;
 }
 
 /* ---------- may it deliver? ---------- */

@@ -20,7 +20,7 @@ sub make_database
 
 	answer($node, "CREATE DATABASE $name " . ($option{options} // ''));
 	$node->safe_psql($name, 'CREATE EXTENSION pg_failsafe');
-	adopt($node, $name);
+	subscribe($node, $name);
 	wait_for_worker($node, $name);
 	return;
 }
@@ -50,7 +50,7 @@ answer($node, 'CREATE DATABASE pattern IS_TEMPLATE true');
 $node->safe_psql('pattern', 'CREATE EXTENSION pg_failsafe');
 answer($node, 'CREATE DATABASE closed');
 $node->safe_psql('closed', 'CREATE EXTENSION pg_failsafe');
-adopt($node, 'closed');
+subscribe($node, 'closed');
 wait_for_worker($node, 'closed');
 answer($node, 'ALTER DATABASE closed ALLOW_CONNECTIONS false');
 wait_for_no_worker($node, 'closed', 'it leaves a database that is closed');
@@ -68,7 +68,7 @@ answer($node, 'CREATE DATABASE undone');
 $node->safe_psql('undone', 'BEGIN; CREATE EXTENSION pg_failsafe; ROLLBACK');
 is(worker_row($node, 'undone', 'true'), '', 'none after a rollback');
 $node->safe_psql('undone', 'BEGIN; CREATE EXTENSION pg_failsafe; COMMIT');
-adopt($node, 'undone');
+subscribe($node, 'undone');
 wait_for_worker($node, 'undone');
 
 # --- statements that need the database empty
@@ -119,7 +119,7 @@ $node->safe_psql('kept', "SET lock_timeout = '5s'; DROP EXTENSION pg_failsafe");
 wait_for_no_worker($node, 'kept', 'DROP EXTENSION does not hang, and the worker is gone');
 wait_until('so is its slot', sub { worker_row($node, 'kept', 'true') eq '' });
 $node->safe_psql('kept', 'CREATE EXTENSION pg_failsafe');
-adopt($node, 'kept');
+subscribe($node, 'kept');
 wait_for_worker($node, 'kept', 'created again, it is back');
 $node->safe_psql('kept', "SET lock_timeout = '5s'; DROP SCHEMA failsafe CASCADE");
 wait_for_no_worker($node, 'kept', 'it sees itself that the extension is gone');

@@ -17,7 +17,7 @@ for my $name ('own', 'other', 'plain')
 	answer($primary, "CREATE DATABASE $name");
 	next if $name eq 'plain';
 	$primary->safe_psql($name, 'CREATE EXTENSION pg_failsafe');
-	adopt($primary, $name);
+	subscribe($primary, $name);
 	wait_for_worker($primary, $name);
 }
 $primary->backup('base');

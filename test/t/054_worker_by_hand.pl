@@ -13,7 +13,7 @@ use Workers;
 
 my $node = worker_node('main', preload => 0, extension => 0);
 answer($node, 'CREATE EXTENSION pg_failsafe');
-adopt($node);
+subscribe($node);
 
 is(answer($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_failsafe%'}), 0,
 	'without preload nothing runs');
@@ -33,7 +33,7 @@ wait_for_worker($node, 'postgres');
 # --- statements of sessions that have never loaded the library
 answer($node, 'CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION pg_failsafe');
-adopt($node, 'other');
+subscribe($node, 'other');
 $node->safe_psql('other', 'SELECT failsafe.worker_start()');
 wait_for_worker($node, 'other');
 succeeds($node, 'ALTER DATABASE other RENAME TO renamed', 'a database with a worker is renamed');
@@ -48,7 +48,7 @@ wait_until('the worker has left', sub { !process_lives($worker) });
 
 $node->restart;
 answer($node, 'CREATE EXTENSION pg_failsafe');
-adopt($node);
+subscribe($node);
 is(answer($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_failsafe%'}), 0,
 	'after a restart there is none');
 $node->stop;

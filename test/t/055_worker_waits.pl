@@ -55,8 +55,8 @@ wait_until('a database without a subscription is not delivered from',
 	sub { worker_row($node, 'fresh', "state = 'not_adopted' AND relay_pid IS NULL") eq 't' });
 is($node->safe_psql('fresh', q{SELECT status FROM failsafe._doctor_delivery_worker() WHERE check_name = 'worker'}),
 	'info', 'which is nothing wrong');
-adopt($node, 'fresh');
-wait_for_worker($node, 'fresh', 'adopted, it is');
+subscribe($node, 'fresh');
+wait_for_worker($node, 'fresh', 'with its first subscription it is');
 
 # --- a restored database keeps silent
 answer($node, 'CREATE DATABASE copy TEMPLATE fresh');

@@ -12,7 +12,7 @@ use Test::More;
 
 use Failsafe;
 
-our @EXPORT = qw(worker_node relay_install relay_mode adopt worker_row worker_pid wait_for_worker
+our @EXPORT = qw(worker_node relay_install relay_mode subscribe worker_row worker_pid wait_for_worker
   wait_for_no_worker wait_until process_lives log_has log_size);
 
 # Put the stand-in for the relay beside the server; its path.
@@ -38,12 +38,14 @@ sub relay_mode
 	return;
 }
 
-# A database that delivers: usually its first subscription says so.
-sub adopt
+# A subscription that needs the relay and hears nothing; the first one of a database adopts it.
+sub subscribe
 {
 	my ($node, $database) = @_;
 
-	$node->safe_psql($database // 'postgres', q{DO $$ BEGIN IF to_regprocedure('failsafe.adopt(text,jsonb)') IS NOT NULL THEN PERFORM failsafe.adopt('test'); END IF; END $$});
+	$node->safe_psql($database // 'postgres', q{
+		SELECT failsafe.subscription_create('silent', 'http', '{"url": "https://127.0.0.1:9/"}',
+											event_types => '{app.never.emitted}')});
 	return;
 }
 
@@ -59,7 +61,7 @@ sub worker_node
 	if ($extension)
 	{
 		answer($node, 'CREATE EXTENSION pg_failsafe');
-		adopt($node);
+		subscribe($node);
 		wait_for_worker($node, 'postgres');
 	}
 	return $node;
