@@ -100,7 +100,6 @@ ROLLBACK;
 BEGIN READ ONLY;
 SELECT * FROM dlq_replay(reason => 'x');
 ROLLBACK;
-SELECT * FROM dlq_replay('letters');
 SELECT * FROM dlq_replay('letters', reason => '');
 SELECT * FROM dlq_replay('letters', reason => E'two\nlines');
 SELECT * FROM dlq_replay('nobody', reason => 'x');

@@ -254,12 +254,12 @@ filter_to_json(const ReplayFilter *filter)
 	return out.data;
 }
 
-/* A reason is not needed to look. */
+/* At three in the morning nobody must be kept from it; that none was given is kept, too. */
 static const char *
-reason_unless_dry(FunctionCallInfo fcinfo, int argument, bool dry_run)
+reason_if_given(FunctionCallInfo fcinfo, int argument)
 {
-	if (dry_run && PG_ARGISNULL(argument))
-		return NULL;
+	if (PG_ARGISNULL(argument))
+		return "no reason given";
 	return dead_letter_required_reason(fcinfo, argument);
 }
 
@@ -465,7 +465,7 @@ replay_read_arguments(FunctionCallInfo fcinfo, ReplayRequest *request)
 		filter->ids = PointerGetDatum(PG_GETARG_ARRAYTYPE_P(4));
 	request->order.rate = rate_argument(fcinfo, 5);
 	order_set_window(&request->order, time_argument(fcinfo, 6), time_argument(fcinfo, 7));
-	request->order.reason = reason_unless_dry(fcinfo, 9, request->dry_run);
+	request->order.reason = reason_if_given(fcinfo, 9);
 	replay_read_options(PG_ARGISNULL(10) ? NULL : PG_GETARG_JSONB_P(10), filter);
 	request->order.filter = filter_to_json(filter);
 }
@@ -668,7 +668,7 @@ resend_read_arguments(FunctionCallInfo fcinfo, ReplayRequest *request)
 	filter_set_times(filter, time_argument(fcinfo, 2), time_argument(fcinfo, 3));
 	request->dry_run = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
 	request->order.rate = rate_argument(fcinfo, 5);
-	request->order.reason = reason_unless_dry(fcinfo, 6, request->dry_run);
+	request->order.reason = reason_if_given(fcinfo, 6);
 	options_read(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7), resend_options,
 				 RESEND_OPTIONS, options);
 	order_set_window(&request->order, options[RESEND_NOT_BEFORE].time,
