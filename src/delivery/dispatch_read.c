@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/dead_letter.h"
+#include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
 
 #define ROWS_MAX		256		/* due rows of one channel in one round */
@@ -297,41 +298,83 @@ lag_numbers(const Channel *channel)
 	return numbers;
 }
 
+static bool
+lag_is_half(const Channel *channel, int64 numbers)
+{
+	const Policy *policy = &channel->subscription.policy;
+	TimestampTz half_old = dispatch.now - (int64) policy->max_lag_s * USECS_PER_SEC / 2;
+
+	if (numbers > policy->max_lag_events / 2)
+		return true;
+	for (int i = 0; i < OUTBOX_LANES; i++)
+	{
+		const Position *reading = &channel->lanes[i].reading;
+
+		/* what was not read is younger than what was, but hardly */
+		if (reading->high_at != 0 && reading->high_at < half_old &&
+			reader_last_number(i) > reading->high)
+			return true;
+	}
+	return false;
+}
+
 static void
 lag_warn(Channel *channel, int64 numbers)
 {
-	bool		is_half = numbers > channel->subscription.policy.max_lag_events / 2;
+	const Policy *policy = &channel->subscription.policy;
+	bool		is_half = lag_is_half(channel, numbers);
 
 	if (is_half && !channel->lag_warned)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("pg_failsafe: subscription \"%s\" is about " INT64_FORMAT " events behind",
 						channel->subscription.name, numbers),
-				 errdetail("Beyond " INT64_FORMAT " events its oldest ones become dead letters.",
-						   channel->subscription.policy.max_lag_events),
+				 errdetail("Beyond " INT64_FORMAT " events or %d seconds its oldest ones become dead letters.",
+						   policy->max_lag_events, policy->max_lag_s),
 				 errhint("Resume it, repair its receiver, or raise max_lag.")));
 	channel->lag_warned = is_half;
 }
 
-/* Oldest events first, as many as are too many or too old. */
-static void
-shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
+static DeliveryEvent *
+read_ahead(const Channel *channel, int lane_number, Snapshot snapshot, int max,
+		   Position *ahead, int *count)
 {
-	ChannelLane *lane = &channel->lanes[lane_number];
+	const Position *reading = &channel->lanes[lane_number].reading;
+
+	*ahead = *reading;
+	ahead->open = palloc(sizeof(OpenNumbers) * reading->open_max);
+	memcpy(ahead->open, reading->open, sizeof(OpenNumbers) * reading->open_count);
+	return reader_read(ahead, &channel->subscription, snapshot, max, count);
+}
+
+/* How many of these, oldest first, are too many or too old? */
+static int
+count_too_late(const Channel *channel, const DeliveryEvent *events, int count, int64 too_many)
+{
 	TimestampTz too_old = dispatch.now -
 		(int64) channel->subscription.policy.max_lag_s * USECS_PER_SEC;
-	Position	ahead = lane->reading;
-	int			count;
-	DeliveryEvent *events;
+	int			late = 0;
 
-	ahead.open = palloc(sizeof(OpenNumbers) * lane->reading.open_max);
-	memcpy(ahead.open, lane->reading.open, sizeof(OpenNumbers) * lane->reading.open_count);
-	events = reader_read(&ahead, &channel->subscription, snapshot,
-						 (int) Min(Max(too_many, 1), SHED_MAX), &count);
-	/* nothing of it is too old, and there are not too many: as it was */
-	if (too_many <= 0 && (count == 0 || events[0].occurred_at >= too_old))
-		return;
-	channel_set_reading(channel, lane_number, &ahead);
+	while (late < count && (late < too_many || events[late].occurred_at < too_old))
+		late++;
+	return late;
+}
+
+/* Oldest events first; true: there may be more of them. */
+static bool
+shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
+{
+	Position	ahead;
+	int			count;
+	int			late;
+	DeliveryEvent *events = read_ahead(channel, lane_number, snapshot, SHED_MAX, &ahead, &count);
+
+	late = count_too_late(channel, events, count, too_many);
+	if (late == 0)
+		return false;
+	/* the position must stop behind the last of them */
+	if (late < count)
+		events = read_ahead(channel, lane_number, snapshot, late, &ahead, &count);
 	for (int i = 0; i < count; i++)
 	{
 		Delivery	delivery;
@@ -340,8 +383,11 @@ shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
 		delivery.created_at = dispatch.now;
 		delivery_die(&delivery, &events[i], CLASS_LAG,
 					 "the subscription was too far behind: see max_lag of its policy");
+		delivery_stats_died(channel->stats);
 	}
-	lane->is_dirty = true;
+	channel_set_reading(channel, lane_number, &ahead);
+	channel->lanes[lane_number].is_dirty = true;
+	return count == SHED_MAX;
 }
 
 /*
@@ -381,7 +427,8 @@ dispatch_shed(Channel *channel, Snapshot snapshot)
 
 		if (!reader_has_more(&channel->lanes[lane].reading))
 			continue;
-		shed_lane(channel, lane, snapshot, too_many);
+		if (shed_lane(channel, lane, snapshot, too_many))
+			channel->lag_checked_at = 0;	/* go on in the next round */
 		numbers = lag_numbers(channel);
 	}
 }

@@ -26,6 +26,8 @@
 #include "relay/frame.h"
 #include "relay/protocol.h"
 
+#define ACKNOWLEDGE_LOOK_US	2000	/* between two looks at the synchronous standby */
+
 /* ---------- frames out ---------- */
 
 static void
@@ -181,7 +183,10 @@ channel_send(Channel *channel, TimestampTz now)
 		if (flight_has_expired(flight, now))
 			continue;
 		if (!commit_is_acknowledged(flight->durable_lsn))
+		{
+			channel->refused_until = now + ACKNOWLEDGE_LOOK_US;
 			return true;
+		}
 		if (!courier_has_room(flight->frame_length))
 			return false;
 		refusal = destination_allows(&channel->destination, policy,
