@@ -225,7 +225,6 @@ add_channel(const Subscription *subscription)
 		load_skips(channel, lane);
 	}
 	load_keys(channel);
-	channel->next_replay_at = dispatch.now;
 	channel->stats = delivery_stats_of(subscription->id);
 }
 
@@ -233,6 +232,16 @@ static bool
 is_pushed(const Subscription *subscription)
 {
 	return strcmp(subscription->sink, "pull") != 0;
+}
+
+/* A new or resumed replay draws a generation too; its subscription's stays. */
+static void
+look_for_replays(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dispatch.channels)
+		dlist_container(Channel, node, iter.cur)->next_replay_at = dispatch.now;
 }
 
 /*
@@ -262,6 +271,7 @@ load_subscriptions(void)
 		if (channel_find(subscriptions[i].id) == NULL)
 			add_channel(&subscriptions[i]);
 	}
+	look_for_replays();
 }
 
 /* The snapshot's xmin with its epoch: it is not ahead of the next transaction. */

@@ -16,6 +16,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "delivery/dead_letter.h"
 #include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
 #include "delivery/reason.h"
@@ -124,17 +125,16 @@ record_retry(Flight *flight, int64 delay_ms)
 		park_behind(flight);
 }
 
-/* The event, for the copy: still in the outbox, or it is that of a dead letter. */
+/* The event, for the copy and the news: still in the outbox, or that of a dead letter. */
 static void
 event_for_death(Flight *flight, DeliveryEvent *event)
 {
 	const Delivery *delivery = &flight->delivery;
 
+	if (delivery->dead_letter_id != 0 ? dead_letter_fetch(delivery->dead_letter_id, event) :
+		reader_fetch(delivery->lane, delivery->seq, GetActiveSnapshot(), event))
+		return;
 	memset(event, 0, sizeof(*event));
-	if (delivery->dead_letter_id != 0)
-		return;
-	if (reader_fetch(delivery->lane, delivery->seq, GetActiveSnapshot(), event))
-		return;
 	event->lane = delivery->lane;
 	event->seq = delivery->seq;
 	event->event_id = delivery->event_id;
