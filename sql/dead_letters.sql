@@ -210,7 +210,6 @@ SELECT * FROM outbox_replay('later', dry_run => true, options => '{"order_key": 
 SELECT * FROM outbox_replay('obituaries', 'letter.*', dry_run => true);
 SELECT * FROM outbox_replay(NULL, dry_run => true);
 SELECT * FROM outbox_replay('nobody', dry_run => true);
-SELECT * FROM outbox_replay('later');
 SELECT replay_id, matching, note FROM outbox_replay('later', 'letter.sent', rate => 1000, reason => 'the consumer lost its database',
 	options => '{"not_after": "2100-01-01T00:00:00Z"}') \gset replay_
 SELECT :replay_matching AS matching, :'replay_note' AS note;

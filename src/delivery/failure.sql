@@ -25,7 +25,7 @@ AS 'MODULE_PATHNAME', 'failsafe_failure_class';
 COMMENT ON FUNCTION failsafe._failure_class(text, int4, text) IS
 'The class that the rules give to a failure of a sink with this status and code.';
 
-CREATE VIEW failsafe.failure_rules AS
+CREATE VIEW failsafe.failure_rules WITH (security_barrier) AS
 SELECT r.position AS rule, r.sink, r.status_from, r.status_to, r.pattern, r.class, r.note, r.builtin,
 	r.changed_at, who.session_user_name, who.role_name
 FROM failsafe.failure_rule AS r

@@ -1028,6 +1028,7 @@ failsafe_outbox_ack(PG_FUNCTION_ARGS)
 	int64		done[OUTBOX_LANES];
 
 	pull_check_call("outbox_ack()");
+	options_read(PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3), NULL, 0, NULL);
 	if (count != fence_count)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -1173,6 +1174,7 @@ failsafe_outbox_extend(PG_FUNCTION_ARGS)
 	bool		refused;
 
 	pull_check_call("outbox_extend()");
+	options_read(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4), NULL, 0, NULL);
 	pull_begin(&call, name);
 	commit_write_begin();
 	pull_lock(&call);

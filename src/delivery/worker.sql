@@ -22,7 +22,7 @@ AS 'MODULE_PATHNAME', 'failsafe_stat_workers';
 COMMENT ON FUNCTION failsafe._stat_workers() IS
 'The workers of this server, by database.';
 
-CREATE VIEW failsafe.stat_workers AS
+CREATE VIEW failsafe.stat_workers WITH (security_barrier) AS
 SELECT d.datname::text AS database, w.pid, w.state, w.note, w.started_at, w.starts, w.rounds,
 	   w.last_round_at, w.maintained_at, w.errors, w.last_error, w.last_error_at,
 	   w.relay_pid, w.relay_started_at, w.relay_restarts

@@ -132,7 +132,7 @@ SET failsafe.tenant = 'default';
 SELECT status AS done FROM failsafe.wallet_hold('w1', 10, 'EUR', 'short', '1 second') \gset
 SELECT pg_sleep(1.1) AS done \gset
 SELECT results_eq($$SELECT task, done, note LIKE 'failed%' FROM failsafe.maintain()$$,
-	$$VALUES ('checkpoint', 0::int8, false), ('holds', 1, NULL), ('application_keys', 0, NULL), ('outbox', 0, NULL)$$,
+	$$VALUES ('checkpoint', 0::int8, false), ('holds', 1, NULL), ('application_keys', 0, NULL), ('deliveries', 0, NULL), ('outbox', 0, NULL)$$,
 	'maintain() does what is due');
 SELECT throws_ok($$SELECT * FROM failsafe.maintain('{"x": 1}')$$, 'SF041', NULL, 'and knows no option');
 
