@@ -71,8 +71,9 @@ answer($node, q{
 	ALTER DATABASE postgres SET search_path = nowhere;
 	ALTER DATABASE postgres SET synchronous_commit = off});
 $node->restart;
+local $ENV{PGOPTIONS} = '-c statement_timeout=0';
 wait_until('upkeep works whatever a database sets', sub {
-	$node->safe_psql('postgres', q{SET statement_timeout = 0;
+	$node->safe_psql('postgres', q{
 		SELECT maintained_at IS NOT NULL AND errors = 0 FROM failsafe.stat_workers WHERE database = 'postgres'}) eq 't' });
 $node->stop;
 
