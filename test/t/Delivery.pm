@@ -14,10 +14,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Failsafe;
-use Workers;
+use Workers qw(wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
 our @EXPORT = qw(delivery_node receiver_start receiver_stop receiver_rules arrivals arrived
-  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json);
+  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json
+  wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
 my ($library) = __FILE__ =~ m{(.*)/t/};
 $library = "$library/lib";
