@@ -104,6 +104,7 @@ struct Channel
 	TimestampTz next_replay_at; /* of a replay's next token; infinity: none */
 	TimestampTz lag_checked_at;
 	bool		lag_warned;
+	bool		lag_told;		/* the event about dead letters for lag was emitted */
 	dlist_node	node;			/* of the worker's channels */
 };
 

@@ -174,6 +174,9 @@ extern void subscription_set_state(int64 id, SubscriptionState state, const char
 /* The event failsafe.subscription.breaker_opened; reason may be NULL. */
 extern void subscription_emit_breaker(const Subscription *subscription, const char *reason);
 
+/* The event failsafe.subscription.lag_exceeded: its events become dead letters. */
+extern void subscription_emit_lag(const Subscription *subscription, const char *reason);
+
 /* policy.c: pure but for errors */
 
 /* Fill in defaults, check ranges; raises OPTION_INVALID that names the member. */
@@ -272,6 +275,9 @@ extern void positions_lock(int64 subscription_id);	/* for pulling: one claimer a
  * the last abort: somebody else has moved it.
  */
 extern void position_write(const Position *position);
+
+/* Set high back, in memory; of the open numbers those stay that are not above it. */
+extern void position_set_back(Position *position, int64 high);
 
 /*
  * Begin at "now", "beginning" or "time" (at); an existing position is set back or

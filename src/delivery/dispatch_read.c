@@ -21,9 +21,11 @@
 #include "delivery/dead_letter.h"
 #include "delivery/delivery_stats.h"
 #include "delivery/dispatch.h"
+#include "delivery/record.h"
 
 #define ROWS_MAX		256		/* due rows of one channel in one round */
 #define SHED_MAX		1000	/* dead letters for lag in one round */
+#define LAG_REASON		"the subscription was too far behind: see max_lag of its policy"
 
 /* ---------- rows that are due ---------- */
 
@@ -333,6 +335,7 @@ lag_warn(Channel *channel, int64 numbers)
 						   policy->max_lag_events, policy->max_lag_s),
 				 errhint("Resume it, repair its receiver, or raise max_lag.")));
 	channel->lag_warned = is_half;
+	channel->lag_told &= is_half;
 }
 
 static DeliveryEvent *
@@ -347,59 +350,106 @@ read_ahead(const Channel *channel, int lane_number, Snapshot snapshot, int max,
 	return reader_read(ahead, &channel->subscription, snapshot, max, count);
 }
 
-/* How many of these, oldest first, are too many or too old? */
-static int
-count_too_late(const Channel *channel, const DeliveryEvent *events, int count, int64 too_many)
+static TimestampTz
+lag_too_old(const Channel *channel)
 {
-	TimestampTz too_old = dispatch.now -
-		(int64) channel->subscription.policy.max_lag_s * USECS_PER_SEC;
+	return dispatch.now - (int64) channel->subscription.policy.max_lag_s * USECS_PER_SEC;
+}
+
+/* Is there too much, or may something be too old?  What was not read is hardly older. */
+static bool
+lag_may_be_over(const Channel *channel, int64 numbers)
+{
+	if (numbers > channel->subscription.policy.max_lag_events)
+		return true;
+	for (int i = 0; i < OUTBOX_LANES; i++)
+	{
+		const Position *reading = &channel->lanes[i].reading;
+
+		if (reading->high_at < lag_too_old(channel) && reader_last_number(i) > reading->high)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * How many of these, oldest first, are too many or too old?  Numbers are what is too
+ * many, so an event that is alone among those of others dies alone.
+ */
+static int
+count_too_late(const Channel *channel, const Position *reading, const DeliveryEvent *events,
+			   int count, int64 too_many)
+{
+	int64		last = too_many > 0 ? reading->high + too_many : 0;
 	int			late = 0;
 
-	while (late < count && (late < too_many || events[late].occurred_at < too_old))
+	while (late < count && (events[late].seq <= last ||
+							events[late].occurred_at < lag_too_old(channel)))
 		late++;
 	return late;
 }
 
-/* Oldest events first; true: there may be more of them. */
-static bool
+static void
+shed_event(Channel *channel, const DeliveryEvent *event)
+{
+	Delivery	delivery;
+
+	if (channel_skips(channel, event->lane, event->seq))
+		return;
+	delivery_of_event(&delivery, channel, event);
+	delivery.created_at = dispatch.now;
+	delivery_shed(&delivery, event, LAG_REASON);
+	delivery_stats_died(channel->stats);
+}
+
+/*
+ * Oldest events first; how many.  Unwanted ones are passed on the way, up to the first
+ * that is kept: they are not pinned either.
+ */
+static int
 shed_lane(Channel *channel, int lane_number, Snapshot snapshot, int64 too_many)
 {
+	const Position *reading = &channel->lanes[lane_number].reading;
 	Position	ahead;
 	int			count;
 	int			late;
 	DeliveryEvent *events = read_ahead(channel, lane_number, snapshot, SHED_MAX, &ahead, &count);
 
-	late = count_too_late(channel, events, count, too_many);
-	if (late == 0)
-		return false;
-	/* the position must stop behind the last of them */
-	if (late < count)
-		events = read_ahead(channel, lane_number, snapshot, late, &ahead, &count);
-	for (int i = 0; i < count; i++)
+	late = count_too_late(channel, reading, events, count, too_many);
+	if (late < count && events[late].seq > reading->high)
 	{
-		Delivery	delivery;
-
-		delivery_of_event(&delivery, channel, &events[i]);
-		delivery.created_at = dispatch.now;
-		delivery_die(&delivery, &events[i], CLASS_LAG,
-					 "the subscription was too far behind: see max_lag of its policy");
-		delivery_stats_died(channel->stats);
+		position_set_back(&ahead, events[late].seq - 1);
+		ahead.high_at = events[late].occurred_at;	/* what is unread begins there */
 	}
+	else if (late > 0 && late < count)
+		events = read_ahead(channel, lane_number, snapshot, late, &ahead, &count);
+	else if (late < count)
+		return 0;				/* the first one was an open number, and is young */
+	for (int i = 0; i < late; i++)
+		shed_event(channel, &events[i]);
 	channel_set_reading(channel, lane_number, &ahead);
 	channel->lanes[lane_number].is_dirty = true;
-	return count == SHED_MAX;
+	return late;
 }
 
-/*
- * Who pulls moves the positions: they are read anew, under the lock that every claim
- * takes, which is held until the round's commit.
- */
+/* Once, until the lag has gone below half of its limit: each event adds to the lag. */
+static void
+tell_shed(Channel *channel, int count)
+{
+	ereport(LOG,
+			(errmsg("pg_failsafe: subscription \"%s\" is too far behind: %d events became dead letters",
+					channel->subscription.name, count)));
+	if (!channel->lag_told)
+		subscription_emit_lag(&channel->subscription, LAG_REASON);
+	channel->lag_told = true;
+}
+
+/* Who pulls moves the positions: they are read anew. */
 static void
 read_pulled_positions(Channel *channel)
 {
 	Position	positions[OUTBOX_LANES];
 
-	positions_lock(channel->subscription.id);
 	positions_read(channel->subscription.id, positions);
 	for (int lane = 0; lane < OUTBOX_LANES; lane++)
 		channel_set_reading(channel, lane, &positions[lane]);
@@ -407,28 +457,40 @@ read_pulled_positions(Channel *channel)
 
 /*
  * Of an active subscription these are the events after those that are on their way; a
- * restart meets them as numbers with a dead letter, see channel_skip().
+ * restart meets them as numbers with a dead letter, see channel_skip().  The positions of
+ * a pulled one are locked only when there is something to shed, until the round's commit.
  */
 void
 dispatch_shed(Channel *channel, Snapshot snapshot)
 {
-	int64		numbers;
+	bool		is_pulled = strcmp(channel->subscription.sink, "pull") == 0;
+	int			shed = 0;
 
 	if (dispatch.now - channel->lag_checked_at < (int64) LAG_CHECK_MS * 1000)
 		return;
 	channel->lag_checked_at = dispatch.now;
-	if (strcmp(channel->subscription.sink, "pull") == 0)
+	if (is_pulled)
 		read_pulled_positions(channel);
-	numbers = lag_numbers(channel);
-	lag_warn(channel, numbers);
+	lag_warn(channel, lag_numbers(channel));
+	if (!lag_may_be_over(channel, lag_numbers(channel)))
+		return;
+	if (is_pulled)
+	{
+		positions_lock(channel->subscription.id);
+		read_pulled_positions(channel);
+	}
 	for (int lane = OUTBOX_LANES - 1; lane >= 0; lane--)
 	{
-		int64		too_many = numbers - channel->subscription.policy.max_lag_events;
+		int64		too_many = lag_numbers(channel) - channel->subscription.policy.max_lag_events;
+		int			late;
 
 		if (!reader_has_more(&channel->lanes[lane].reading))
 			continue;
-		if (shed_lane(channel, lane, snapshot, too_many))
+		late = shed_lane(channel, lane, snapshot, too_many);
+		if (late == SHED_MAX)
 			channel->lag_checked_at = 0;	/* go on in the next round */
-		numbers = lag_numbers(channel);
+		shed += late;
 	}
+	if (shed > 0)
+		tell_shed(channel, shed);
 }

@@ -41,7 +41,8 @@ static const char *const builtin_types[] = {
 	"account.opened", "account.frozen", "account.unfrozen", "account.closed",
 	"account.limits_changed",
 	"failsafe.subscription.paused", "failsafe.subscription.disabled",
-	"failsafe.subscription.breaker_opened", "failsafe.delivery.dead"
+	"failsafe.subscription.breaker_opened", "failsafe.subscription.lag_exceeded",
+	"failsafe.delivery.dead"
 };
 
 /* ---------- fitting ---------- */

@@ -566,8 +566,7 @@ first_number_at(LaneCursor *cursor, int64 last, TimestampTz at)
 	return last + 1;
 }
 
-/* Set high back; of the open numbers those stay that are not above it. */
-static void
+void
 position_set_back(Position *position, int64 high)
 {
 	int			kept = 0;

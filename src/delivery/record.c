@@ -9,7 +9,8 @@
  *	R3	A row that is gone (its subscription was dropped meanwhile) is no error: the
  *		answers of other events must be recorded.
  *	R4	The end of an event of the extension itself (failsafe.*) is not told about by
- *		another event: one that cannot be delivered would beget the next.
+ *		another event: one that cannot be delivered would beget the next.  Nor is that
+ *		of events that are shed for lag: theirs would lengthen the lag.
  *	R5	A replay is done with its last answer, by the statement that counts it.
  *
  * Runs in the caller's transaction, by statements (statement.h).
@@ -429,9 +430,9 @@ dead_event_emit(const DeadLetter *letter, int64 dead_letter_id, const DeliveryEv
 	outbox_append(&dead, 1);
 }
 
-void
-delivery_die(const Delivery *delivery, const DeliveryEvent *event, const char *class,
-			 const char *reason)
+static void
+delivery_end(const Delivery *delivery, const DeliveryEvent *event, const char *class,
+			 const char *reason, bool is_told)
 {
 	DeadLetter	letter = {0};
 	StatementScope scope = statement_begin(true);
@@ -450,7 +451,20 @@ delivery_die(const Delivery *delivery, const DeliveryEvent *event, const char *c
 	else
 		id = dead_letter_insert(&letter, event);
 	delivery_delete(delivery);
-	if (id != 0)
+	if (id != 0 && is_told)
 		dead_event_emit(&letter, id, event);
 	statement_end(scope);
+}
+
+void
+delivery_die(const Delivery *delivery, const DeliveryEvent *event, const char *class,
+			 const char *reason)
+{
+	delivery_end(delivery, event, class, reason, true);
+}
+
+void
+delivery_shed(const Delivery *delivery, const DeliveryEvent *event, const char *reason)
+{
+	delivery_end(delivery, event, CLASS_LAG, reason, false);
 }

@@ -20,6 +20,10 @@ typedef struct DeadLetter
 /* Write a copy of the event; returns its id.  Inside a write scope of statement.h. */
 extern int64 dead_letter_insert(const DeadLetter *letter, const DeliveryEvent *event);
 
+/* Give up an event for lag: as delivery_die(), but no event tells about it [R4]. */
+extern void delivery_shed(const Delivery *delivery, const DeliveryEvent *event,
+						  const char *reason);
+
 /*
  * When the first attempt of this row began, of a replay: in this replay; 0 where none is
  * kept.

@@ -794,7 +794,7 @@ failsafe_subscription_rewind(PG_FUNCTION_ARGS)
 
 /* ---------- the worker's own change ---------- */
 
-/* what: paused, disabled, breaker_opened; it ends the event's type. */
+/* what: paused, disabled, breaker_opened, lag_exceeded; it ends the event's type. */
 static void
 state_event(int32 tenant_id, const char *name, const char *sink, const char *what,
 			const char *reason)
@@ -841,13 +841,24 @@ subscription_set_state(int64 id, SubscriptionState state, const char *reason)
 	statement_end(scope);
 }
 
-void
-subscription_emit_breaker(const Subscription *subscription, const char *reason)
+static void
+subscription_emit(const Subscription *subscription, const char *what, const char *reason)
 {
 	StatementScope scope = statement_begin(true);
 
 	Assert(subscription->id > 0);
-	state_event(subscription->tenant_id, subscription->name, subscription->sink,
-				"breaker_opened", reason);
+	state_event(subscription->tenant_id, subscription->name, subscription->sink, what, reason);
 	statement_end(scope);
+}
+
+void
+subscription_emit_breaker(const Subscription *subscription, const char *reason)
+{
+	subscription_emit(subscription, "breaker_opened", reason);
+}
+
+void
+subscription_emit_lag(const Subscription *subscription, const char *reason)
+{
+	subscription_emit(subscription, "lag_exceeded", reason);
 }

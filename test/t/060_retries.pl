@@ -10,7 +10,6 @@ use Test::More;
 
 use Delivery;
 use Failsafe;
-use Workers;
 
 my $node = delivery_node('main');
 my $receiver = receiver_start($node, 'receiver');

@@ -9,7 +9,6 @@ use Test::More;
 
 use Delivery;
 use Failsafe;
-use Workers;
 
 my $node = delivery_node('main');
 my $receiver = receiver_start($node, 'receiver', '--seed', 7);

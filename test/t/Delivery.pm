@@ -14,14 +14,15 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Failsafe;
-use Workers;
+use Workers qw(wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
 our @EXPORT = qw(delivery_node receiver_start receiver_stop receiver_rules arrivals arrived
-  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json);
+  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json
+  wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
 my ($library) = __FILE__ =~ m{(.*)/t/};
 $library = "$library/lib";
-my $json = JSON::PP->new->canonical;
+my $json = JSON::PP->new->canonical->utf8;
 my %receivers;    # running ones, by their logs
 
 # A server with the extension; its worker starts to deliver with the first subscription.
@@ -85,15 +86,19 @@ sub receiver_rules
 	return;
 }
 
-# The requests so far, those of one path if it is given.
+# The requests so far, those of one path if it is given.  What was read stays in memory.
 sub arrivals
 {
 	my ($receiver, $path) = @_;
-	my $text = slurp_file($receiver->{log});
+	my $text = slurp_file($receiver->{log}, $receiver->{read} // 0);
 
 	$text =~ s/[^\n]*\z//;    # a line that is being written
-	my @lines = map { $json->decode($_) } split /\n/, $text;
-	return defined $path ? grep { $_->{path} eq "/$path" } @lines : @lines;
+	$receiver->{read} += length $text;
+	for my $request (map { $json->decode($_) } split /\n/, $text)
+	{
+		push @{ $receiver->{requests}{$_} }, $request for '', $request->{path};
+	}
+	return @{ $receiver->{requests}{ defined $path ? "/$path" : '' } // [] };
 }
 
 # Of them, the events that were taken.
@@ -189,8 +194,7 @@ sub check_arrivals
 {
 	my ($node, $receiver, $name, $where, $title) = @_;
 	my $base = $node->basedir . "/check_$name";
-	my $received = join '', map { "$_\n" } grep { $json->decode($_)->{path} eq "/$name" }
-	  split /\n/, slurp_file($receiver->{log});
+	my $received = join '', grep { m{"path": "/\Q$name\E"} } slurp_file($receiver->{log}) =~ /(.*\n)/g;
 
 	unlink "$base.received", "$base.committed", "$base.dead";
 	append_to_file("$base.received", $received);
