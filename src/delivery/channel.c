@@ -225,6 +225,8 @@ flight_free(Flight *flight)
 {
 	if (flight->frame != NULL)
 		pfree(flight->frame);
+	if (flight->answer != NULL)
+		pfree(flight->answer);
 	pfree(flight->order_key);
 	pfree(flight->event_type);
 	pfree(flight);

@@ -59,6 +59,7 @@ typedef struct Flight
 	char	   *frame;			/* encoded; freed when it is sent */
 	char	   *order_key;		/* copies, freed with the flight */
 	char	   *event_type;
+	char	   *answer;			/* the texts of result; freed with the flight; NULL: none */
 	AttemptResult result;
 } Flight;
 
