@@ -417,7 +417,7 @@ channel_is_behind(const Channel *channel)
 {
 	for (int i = 0; i < OUTBOX_LANES; i++)
 	{
-		if (reader_last_number(i) > channel->lanes[i].reading.high)
+		if (channel->lanes[i].drawn > channel->lanes[i].reading.high)
 			return true;
 	}
 	return false;
@@ -447,27 +447,48 @@ channel_has_work(const Channel *channel, TimestampTz now)
 		(channel->rows_are_left && hash_get_num_entries(channel->rows) == 0);
 }
 
+/*
+ * Which numbers were drawn, and was a subscription changed?  No snapshot and no statement:
+ * the transaction only lets relations be opened.
+ */
+static bool
+look(TimestampTz now)
+{
+	bool		is_changed;
+	dlist_iter	iter;
+
+	Assert(!IsTransactionState());
+	dispatch.look_at = TimestampTzPlusMilliseconds(now, LOOK_MS);
+	StartTransactionCommand();
+	is_changed = row_sequence_last("subscription_generation_seq") != dispatch.generation;
+	for (int lane = 0; lane < OUTBOX_LANES && !is_changed; lane++)
+	{
+		int64		drawn = reader_last_number(lane);
+
+		dlist_foreach(iter, &dispatch.channels)
+			dlist_container(Channel, node, iter.cur)->lanes[lane].drawn = drawn;
+	}
+	CommitTransactionCommand();
+	return is_changed;
+}
+
+/* Between two looks, what is known already is enough: there are many turns then. */
 bool
 dispatch_has_work(TimestampTz now)
 {
-	bool		has_work = dispatch.answer_count > 0 ||
-		(dispatch.reload_horizon != 0 && dispatch.reload_at <= now);
 	dlist_iter	iter;
 
-	if (has_work)
+	if (dispatch.answer_count > 0 ||
+		(dispatch.reload_horizon != 0 && dispatch.reload_at <= now))
 		return true;
-	Assert(!IsTransactionState());
-	/* no snapshot and no statement: it only lets relations be opened */
-	StartTransactionCommand();
-	has_work = row_sequence_last("subscription_generation_seq") != dispatch.generation;
+	if (dispatch.look_at <= now && look(now))
+		return true;
 	dlist_foreach(iter, &dispatch.channels)
 	{
-		if (has_work)
-			break;
-		has_work = channel_has_work(dlist_container(Channel, node, iter.cur), now);
+		if (channel_has_work(dlist_container(Channel, node, iter.cur), now))
+			return true;
 	}
-	CommitTransactionCommand();
-	return has_work;
+	return false;
 }
 
 bool
@@ -489,6 +510,7 @@ dispatch_woken(void)
 	dlist_iter	iter;
 
 	dispatch.reload_at = 0;
+	dispatch.look_at = 0;
 	dlist_foreach(iter, &dispatch.channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
