@@ -193,7 +193,14 @@ build/relay/fuzz_%: relay/fuzz/%.c relay/fuzz/driver.c $(RELAY_SOURCES) $(RELAY_
 	$(if $(RELAY_FUZZER_CC),$(RELAY_FUZZ_CLANG),$(RELAY_FUZZ_GCC)) -Irelay -o $@ $< \
 		$(filter-out relay/main.c,$(RELAY_SOURCES)) $(RELAY_LIBS)
 
--include $(wildcard build/relay/*.d)
+# What bench/run needs beside the relay's own programs.
+bench-programs: build/relay/receiver build/relay/load build/bench/null_relay build/bench/http_load
+
+build/bench/%: bench/%.c build/relay/frame.o build/flags
+	@mkdir -p $(@D)
+	$(CC) $(RELAY_CPPFLAGS) $(RELAY_CFLAGS) -I$(ROOT) -pie -o $@ $< build/relay/frame.o
+
+-include $(wildcard build/relay/*.d build/bench/*.d)
 
 FORCE:
-.PHONY: FORCE freeze install-relay uninstall-relay relay-tests
+.PHONY: FORCE freeze install-relay uninstall-relay relay-tests bench-programs

@@ -225,6 +225,8 @@ flight_free(Flight *flight)
 {
 	if (flight->frame != NULL)
 		pfree(flight->frame);
+	if (flight->answer != NULL)
+		pfree(flight->answer);
 	pfree(flight->order_key);
 	pfree(flight->event_type);
 	pfree(flight);
@@ -408,18 +410,23 @@ flight_take_behind(Flight *flight)
 
 /* ---------- positions ---------- */
 
+/* A round costs the same for one event and for many: while enough can be sent, it waits. */
 int
 channel_room(Channel *channel, int lane_number)
 {
 	ChannelLane *lane = &channel->lanes[lane_number];
 	int64		span = 0;
+	int			room;
 
 	if (!dlist_is_empty(&lane->undecided))
 		span = lane->reading.high -
 			dlist_head_element(Flight, number_node, &lane->undecided)->delivery.seq;
 	if (span >= CHANNEL_SPAN_MAX || channel->row_count >= PARKED_MAX)
 		return 0;
-	return Max(CHANNEL_QUEUE_MAX - lane->waiting_count, 0);
+	room = Max(CHANNEL_QUEUE_MAX - lane->waiting_count, 0);
+	if (room < CHANNEL_QUEUE_MAX / 2 && lane->ready_count >= channel->subscription.policy.in_flight)
+		return 0;
+	return room;
 }
 
 /*

@@ -59,6 +59,7 @@ typedef struct Flight
 	char	   *frame;			/* encoded; freed when it is sent */
 	char	   *order_key;		/* copies, freed with the flight */
 	char	   *event_type;
+	char	   *answer;			/* the texts of result; freed with the flight; NULL: none */
 	AttemptResult result;
 } Flight;
 
@@ -74,6 +75,7 @@ struct KeyQueue
 typedef struct ChannelLane
 {
 	Position	reading;		/* as far as events were read */
+	int64		drawn;			/* the last number, as far as somebody has looked */
 	dlist_head	undecided;		/* flights from the outbox, in order of reading */
 	dlist_head	late;			/* the same, of open numbers */
 	dlist_head	ready;

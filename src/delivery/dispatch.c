@@ -59,6 +59,7 @@ dispatch_clear(void)
 	dispatch.answer_count = 0;
 	dispatch.generation = -1;
 	dispatch.reload_horizon = 0;
+	dispatch.look_at = 0;
 }
 
 void

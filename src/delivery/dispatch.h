@@ -23,6 +23,7 @@
 #define POSITION_INTERVAL_MS	200		/* between two writes of positions */
 #define LAG_CHECK_MS			10000
 #define OPEN_LOOK_MS			100		/* for open numbers, when nobody announces a commit */
+#define LOOK_MS					50		/* for new numbers, the same; below WORKER_TICK_MS */
 
 typedef struct FlightEntry
 {
@@ -41,6 +42,7 @@ typedef struct Dispatch
 	int64		generation;		/* of subscription_generation_seq, as far as it was read */
 	uint64		reload_horizon; /* FullTransactionId; 0: subscriptions are known */
 	TimestampTz reload_at;		/* when to read them again; 0: at once */
+	TimestampTz look_at;		/* for numbers that were drawn; 0: at once */
 	TimestampTz positions_written_at;
 	TimestampTz now;			/* of this round */
 } Dispatch;

@@ -236,7 +236,7 @@ put_aside(Channel *channel, Delivery *delivery, const DeliveryEvent *event)
 bool
 lane_has_more(const ChannelLane *lane, TimestampTz now)
 {
-	return reader_last_number(lane->reading.lane) > lane->reading.high ||
+	return lane->drawn > lane->reading.high ||
 		(lane->reading.open_count > 0 && lane->look_at <= now);
 }
 
@@ -282,6 +282,7 @@ dispatch_read_channel(Channel *channel, Snapshot snapshot, XLogRecPtr durable_ls
 	{
 		int			room = Min(channel_room(channel, lane), READ_EVENTS_MAX);
 
+		channel->lanes[lane].drawn = reader_last_number(lane);
 		if (room > 0 && lane_has_more(&channel->lanes[lane], dispatch.now))
 			read_lane(channel, lane, snapshot, durable_lsn, room);
 	}

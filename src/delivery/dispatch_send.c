@@ -47,9 +47,9 @@ add_time(FrameBuffer *buffer, RelayTag tag, TimestampTz at)
 	initStringInfo(&text);
 	json_append_time(&text, at);
 	frame_text(buffer, tag, text.data, text.len);
-	pfree(text.data);
 }
 
+/* What is allocated here goes with the caller's scratch. */
 static void
 add_event(FrameBuffer *buffer, const DeliveryEvent *event)
 {
@@ -71,7 +71,18 @@ add_event(FrameBuffer *buffer, const DeliveryEvent *event)
 	add_text(buffer, RELAY_TAG_SCHEMA_VERSION, OUTBOX_SCHEMA_VERSION);
 	envelope = reader_envelope(event, &length);
 	frame_text(buffer, RELAY_TAG_DATA, envelope, length);
-	pfree(envelope);
+}
+
+/* What an encoding leaves behind; emptied after each. */
+static MemoryContext
+scratch_context(void)
+{
+	static MemoryContext scratch = NULL;
+
+	if (scratch == NULL)
+		scratch = AllocSetContextCreate(TopMemoryContext, "failsafe frames",
+										ALLOCSET_DEFAULT_SIZES);
+	return scratch;
 }
 
 /* An event of an application has a bounded payload, so its frame always fits. */
@@ -79,7 +90,8 @@ void
 flight_encode(Flight *flight, const DeliveryEvent *event)
 {
 	Channel    *channel = flight->channel;
-	MemoryContext caller = MemoryContextSwitchTo(channel->context);
+	MemoryContext scratch = scratch_context();
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	FrameBuffer buffer;
 	size_t		start;
 
@@ -94,9 +106,11 @@ flight_encode(Flight *flight, const DeliveryEvent *event)
 	if (!frame_end(&buffer, start))
 		elog(ERROR, "event " INT64_FORMAT " of lane %d does not fit into a frame",
 			 event->seq, event->lane);
-	flight->frame = buffer.data;
+	flight->frame = MemoryContextAlloc(channel->context, buffer.length);
+	memcpy(flight->frame, buffer.data, buffer.length);
 	flight->frame_length = (int) buffer.length;
 	MemoryContextSwitchTo(caller);
+	MemoryContextReset(scratch);
 }
 
 static bool
@@ -234,7 +248,10 @@ field_number(const FrameFields *fields, RelayTag tag, int64 otherwise)
 	return frame_get_number(fields, tag, &value) ? (int64) value : otherwise;
 }
 
-/* What the relay sends is UTF-8 without zero bytes; another database encoding gets ASCII. */
+/*
+ * What the relay sends is UTF-8 without zero bytes; another database encoding gets ASCII.
+ * In the current memory context, which the worker empties in each turn.
+ */
 static const char *
 field_text(const FrameFields *fields, RelayTag tag)
 {
@@ -254,12 +271,44 @@ field_text(const FrameFields *fields, RelayTag tag)
 	return text;
 }
 
+/* Copies a text to *at, and moves it on. */
+static const char *
+put_text(char **at, const char *text)
+{
+	char	   *copy = *at;
+
+	if (text == NULL)
+		return NULL;
+	*at += strlen(text) + 1;
+	memcpy(copy, text, *at - copy);
+	return copy;
+}
+
+/* In one piece of memory, which is freed with the flight. */
+static void
+result_keep_texts(Flight *flight, const char *code, const char *reason, const char *response)
+{
+	AttemptResult *result = &flight->result;
+	const char *texts[] = {code, reason, response};
+	size_t		length = 0;
+	char	   *at;
+
+	Assert(flight->answer == NULL);
+	for (int i = 0; i < lengthof(texts); i++)
+		length += texts[i] != NULL ? strlen(texts[i]) + 1 : 0;
+	flight->answer = at = MemoryContextAlloc(flight->channel->context, Max(length, 1));
+	result->code = put_text(&at, code);
+	result->reason = put_text(&at, reason);
+	result->response = put_text(&at, response);
+	Assert(at == flight->answer + length);
+}
+
 static void
 result_read(Flight *flight, const FrameFields *fields)
 {
 	AttemptResult *result = &flight->result;
-	MemoryContext caller = MemoryContextSwitchTo(flight->channel->context);
 	bool		is_ok = field_number(fields, RELAY_TAG_OK, 0) == 1;
+	const char *code;
 
 	memset(result, 0, sizeof(*result));
 	result->started_at = flight->sent_at;
@@ -269,15 +318,12 @@ result_read(Flight *flight, const FrameFields *fields)
 	/* CLASS_COUNT: the rules say it, in the next round */
 	result->class = is_ok ? CLASS_DELIVERED : CLASS_COUNT;
 	result->code = "";
-	if (!is_ok)
-	{
-		const char *code = field_text(fields, RELAY_TAG_CODE);
-
-		result->code = code != NULL ? code : RELAY_CODE_OTHER;
-		result->reason = field_text(fields, RELAY_TAG_REASON);
-		result->response = field_text(fields, RELAY_TAG_RESPONSE);
-	}
-	MemoryContextSwitchTo(caller);
+	if (is_ok)
+		return;
+	code = field_text(fields, RELAY_TAG_CODE);
+	result_keep_texts(flight, code != NULL ? code : RELAY_CODE_OTHER,
+					  field_text(fields, RELAY_TAG_REASON),
+					  field_text(fields, RELAY_TAG_RESPONSE));
 }
 
 /* At the first try an event that arrived is nothing but a number that is done. */
@@ -371,7 +417,7 @@ channel_is_behind(const Channel *channel)
 {
 	for (int i = 0; i < OUTBOX_LANES; i++)
 	{
-		if (reader_last_number(i) > channel->lanes[i].reading.high)
+		if (channel->lanes[i].drawn > channel->lanes[i].reading.high)
 			return true;
 	}
 	return false;
@@ -401,27 +447,48 @@ channel_has_work(const Channel *channel, TimestampTz now)
 		(channel->rows_are_left && hash_get_num_entries(channel->rows) == 0);
 }
 
+/*
+ * Which numbers were drawn, and was a subscription changed?  No snapshot and no statement:
+ * the transaction only lets relations be opened.
+ */
+static bool
+look(TimestampTz now)
+{
+	bool		is_changed;
+	dlist_iter	iter;
+
+	Assert(!IsTransactionState());
+	dispatch.look_at = TimestampTzPlusMilliseconds(now, LOOK_MS);
+	StartTransactionCommand();
+	is_changed = row_sequence_last("subscription_generation_seq") != dispatch.generation;
+	for (int lane = 0; lane < OUTBOX_LANES && !is_changed; lane++)
+	{
+		int64		drawn = reader_last_number(lane);
+
+		dlist_foreach(iter, &dispatch.channels)
+			dlist_container(Channel, node, iter.cur)->lanes[lane].drawn = drawn;
+	}
+	CommitTransactionCommand();
+	return is_changed;
+}
+
+/* Between two looks, what is known already is enough: there are many turns then. */
 bool
 dispatch_has_work(TimestampTz now)
 {
-	bool		has_work = dispatch.answer_count > 0 ||
-		(dispatch.reload_horizon != 0 && dispatch.reload_at <= now);
 	dlist_iter	iter;
 
-	if (has_work)
+	if (dispatch.answer_count > 0 ||
+		(dispatch.reload_horizon != 0 && dispatch.reload_at <= now))
 		return true;
-	Assert(!IsTransactionState());
-	/* no snapshot and no statement: it only lets relations be opened */
-	StartTransactionCommand();
-	has_work = row_sequence_last("subscription_generation_seq") != dispatch.generation;
+	if (dispatch.look_at <= now && look(now))
+		return true;
 	dlist_foreach(iter, &dispatch.channels)
 	{
-		if (has_work)
-			break;
-		has_work = channel_has_work(dlist_container(Channel, node, iter.cur), now);
+		if (channel_has_work(dlist_container(Channel, node, iter.cur), now))
+			return true;
 	}
-	CommitTransactionCommand();
-	return has_work;
+	return false;
 }
 
 bool
@@ -443,6 +510,7 @@ dispatch_woken(void)
 	dlist_iter	iter;
 
 	dispatch.reload_at = 0;
+	dispatch.look_at = 0;
 	dlist_foreach(iter, &dispatch.channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);

@@ -560,10 +560,12 @@ worker_wait(void)
 
 	Assert(!IsTransactionState());
 	wait_set_prepare();
-	if (WaitEventSetWait(worker.wait_set, wait_ms(), &event, 1, PG_WAIT_EXTENSION) > 0 &&
-		(event.events & WL_LATCH_SET) != 0)
-		dispatch_woken();
+	if (WaitEventSetWait(worker.wait_set, wait_ms(), &event, 1, PG_WAIT_EXTENSION) == 0 ||
+		(event.events & WL_LATCH_SET) == 0)
+		return;
+	/* only a latch that was seen: one that is set beside the socket is seen next time */
 	ResetLatch(MyLatch);
+	dispatch_woken();
 }
 
 static void

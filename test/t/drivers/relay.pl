@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # Stands in for the relay: takes frames from descriptor 3, answers PING and each event, and
 # tells in the server's log as what it was born.  A file MODE beside it changes how it
-# behaves: "malformed" answers the greeting with nonsense, "exit" ends at once.
+# behaves: "malformed" answers the greeting with nonsense, "exit" ends at once, "refuse"
+# answers events with a failure.
 
 use strict;
 use warnings;
@@ -88,7 +89,11 @@ while (sysread $socket, $buffer, 65536, length $buffer)
 		}
 		elsif ($type eq 'E')
 		{
-			send_frame('r', 8, $field{8}, 24, number(1), 25, number(200), 26, '', 29, number(1000));
+			my @outcome = $mode eq 'refuse'
+			  ? (24, number(0), 25, number(422), 26, 'status', 27, 'no ' x 150, 30, 'why ' x 200)
+			  : (24, number(1), 25, number(200), 26, '');
+
+			send_frame('r', 8, $field{8}, @outcome, 29, number(1000));
 		}
 	}
 }
