@@ -75,8 +75,7 @@ static const MemberSpec oauth2_members[] = {
 	{"token_url", MEMBER_URL, true},
 	{"client_id", MEMBER_TEXT, true},
 	{"client_secret", MEMBER_SECRET, true},
-	{"scope", MEMBER_TEXT},
-	{"audience", MEMBER_TEXT}
+	{"scope", MEMBER_TEXT}
 };
 
 typedef struct SinkSpec
@@ -91,15 +90,21 @@ static const SinkSpec sinks[] = {
 	{"pull", NULL, 0}
 };
 
-/* Set by the relay for each request. */
+/* Set by the relay for each request; it has the same lists, in http_headers.c. */
 static const char *const reserved_headers[] = {
-	"connection", "content-length", "content-type", "host", "idempotency-key", "te", "trailer",
-	"traceparent", "transfer-encoding", "upgrade", "user-agent", "x-trace-id"
+	"accept-encoding", "connection", "date", "expect", "host", "http2-settings",
+	"idempotency-key", "keep-alive", "te", "traceparent", "trailer", "transfer-encoding",
+	"upgrade", "user-agent", "x-trace-id"
 };
-static const char *const reserved_header_prefixes[] = {"ce-", "webhook-"};
+static const char *const reserved_header_prefixes[] = {
+	"ce-", "content-", "proxy-", "webhook-", "x-failsafe-"
+};
 
-/* Headers whose value is a secret by definition. */
-static const char *const secret_headers[] = {"authorization", "cookie", "proxy-authorization"};
+/* A header with one of these in its name holds a secret. */
+static const char *const secret_header_parts[] = {
+	"access-key", "api-key", "apikey", "auth", "cookie", "credential", "password", "secret",
+	"token"
+};
 
 pg_noreturn static void
 config_refuse(const char *path, const char *problem)
@@ -300,6 +305,16 @@ check_header_name(const char *path, const char *name)
 			config_refuse(path, "this header is set for each request");
 }
 
+static bool
+header_is_secret(const char *name)
+{
+	for (int i = 0; i < lengthof(secret_header_parts); i++)
+		for (const char *c = name; *c != '\0'; c++)
+			if (pg_strncasecmp(c, secret_header_parts[i], strlen(secret_header_parts[i])) == 0)
+				return true;
+	return false;
+}
+
 static char *
 shown_name(const JsonbValue *name)
 {
@@ -329,8 +344,7 @@ check_headers(const char *path, const JsonbValue *json)
 			header = psprintf("%s.%s", path, shown_name(&member));
 			check_header_name(header, name);
 		}
-		else if (token == WJB_VALUE &&
-				 name_is_among(name, secret_headers, lengthof(secret_headers)))
+		else if (token == WJB_VALUE && header_is_secret(name))
 			check_reference(header, &member);
 		else if (token == WJB_VALUE)
 			(void) text_value(header, &member, CONFIG_TEXT_BYTES_MAX);

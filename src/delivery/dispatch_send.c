@@ -363,14 +363,21 @@ static void
 destination_state_arrived(const FrameFields *fields)
 {
 	const char *reason;
+	dlist_iter	iter;
 
 	if (field_number(fields, RELAY_TAG_OK, 0) == 1)
 		return;
 	reason = field_text(fields, RELAY_TAG_REASON);
-	ereport(WARNING,
-			(errmsg("pg_failsafe: subscription " INT64_FORMAT " cannot be delivered to: %s",
-					field_number(fields, RELAY_TAG_DESTINATION_ID, 0),
-					reason != NULL ? reason : "no reason was given")));
+	dlist_foreach(iter, &dispatch.channels)
+	{
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+
+		if (channel->subscription.id == field_number(fields, RELAY_TAG_DESTINATION_ID, 0))
+			ereport(WARNING,
+					(errmsg("pg_failsafe: subscription \"%s\" cannot be delivered to: %s",
+							channel->subscription.name,
+							reason != NULL ? reason : "no reason was given")));
+	}
 }
 
 void

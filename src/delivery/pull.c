@@ -60,6 +60,7 @@
 #include "delivery/replay.h"
 #include "delivery/record.h"
 #include "delivery/statement.h"
+#include "delivery/subscription.h"
 
 #define SINK_PULL			"pull"
 #define CODE_LEASE			"lease"
@@ -298,13 +299,14 @@ subscription_for_pull(const char *name)
 	if (id != 0)
 		subscription = subscriptions_read(id, &count);
 	if (count == 0)
-		error_raise_field(FAILSAFE_SUBSCRIPTION_UNKNOWN, "subscription", name);
+		subscription_refuse(FAILSAFE_SUBSCRIPTION_UNKNOWN, name, NULL);
 	Assert(count == 1 && subscription->id == id);
 	if (strcmp(subscription->sink, SINK_PULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("subscription \"%s\" has the sink \"%s\"", name, subscription->sink),
-				 errdetail("Its events are sent by the server; only those of the sink \"pull\" can be claimed.")));
+				 errdetail("Its events are sent by the server; only those of the sink \"pull\" can be claimed."),
+				 errhint("Create a subscription with the sink \"pull\" for a program that fetches its events itself.")));
 	return subscription;
 }
 

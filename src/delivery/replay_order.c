@@ -38,6 +38,7 @@
 #include "delivery/record.h"
 #include "delivery/replay.h"
 #include "delivery/statement.h"
+#include "delivery/subscription.h"
 
 #define RESEND_BATCH		500		/* events in memory at once */
 #define REPLAY_COLUMNS		6
@@ -312,8 +313,7 @@ targets_find(const ReplayFilter *filter, int *count)
 	argument_cstring(&arguments, filter->tenant);
 	*count = (int) statement_read(&find_subscriptions, &arguments);
 	if (*count == 0)
-		error_raise_field(FAILSAFE_SUBSCRIPTION_UNKNOWN, "subscription",
-						  filter->subscription);
+		subscription_refuse(FAILSAFE_SUBSCRIPTION_UNKNOWN, filter->subscription, NULL);
 	return targets_copy(*count, false);
 }
 
@@ -718,7 +718,7 @@ failsafe_outbox_replay(PG_FUNCTION_ARGS)
 	target = resend_target(&request.filter);
 	argument_int64(&subscription, target->subscription_id);
 	if (!request.dry_run && statement_read(&lock_subscription, &subscription) == 0)
-		error_raise_field(FAILSAFE_SUBSCRIPTION_UNKNOWN, "subscription", target->name);
+		subscription_refuse(FAILSAFE_SUBSCRIPTION_UNKNOWN, target->name, NULL);
 	target_report(result, target, target_resend(target, &request), &request);
 	statement_end(scope);
 	return (Datum) 0;

@@ -107,7 +107,7 @@ check_name(const char *name)
 						  "a name has 1 to 63 letters, digits, '_', '-' and '.'");
 }
 
-pg_noreturn static void
+void
 subscription_refuse(FailsafeCode code, const char *name, const char *field)
 {
 	StringInfoData detail;

@@ -8,6 +8,7 @@
 
 #include "utils/array.h"
 
+#include "base/errors.h"
 #include "delivery/delivery.h"
 
 #define TENANTS_MAX				1000	/* named by one subscription */
@@ -86,6 +87,12 @@ extern bool event_pattern_fits(const char *pattern, const char *event_type);
 
 /* Does it fit a type that the extension itself emits? */
 extern bool event_pattern_fits_builtin(const char *pattern);
+
+/* ---------- subscription.c ---------- */
+
+/* Raise the code about the subscription of this name; field: which of its members, or NULL. */
+pg_noreturn extern void subscription_refuse(FailsafeCode code, const char *name,
+											const char *field);
 
 /* ---------- config.c: pure but for errors ---------- */
 

@@ -6,8 +6,9 @@
 RECEIVED   lines of test/lib/receiver.py
 COMMITTED  event_id <tab> lane <tab> seq <tab> order_key, of all committed events that
            the subscription wants
-DEAD       event ids, one a line: events that were dead letters at some time.  They may be
-           missing when still dead, and they are out of order by nature when replayed.
+DEAD       event_id [<tab> state], of events that were dead letters at some time.  They are out
+           of order by nature when replayed.  Only one that is said to be replayed
+           must have arrived.
 
 Prints one line a finding and a summary; ends with 1 when an event is lost, out of
 order, or was never committed.
@@ -22,9 +23,11 @@ def main():
     for line in open(sys.argv[2]):
         event_id, lane, seq, key = line.rstrip("\n").split("\t")
         committed[event_id] = (int(lane), int(seq), key)
-    dead = set()
+    dead = {}
     if len(sys.argv) > 3:
-        dead = {line.strip() for line in open(sys.argv[3]) if line.strip()}
+        for line in open(sys.argv[3]):
+            event_id, _, state = line.strip().partition("\t")
+            dead[event_id] = state
 
     requests = taken = repeats = strangers = disorder = wrong = 0
     arrived = set()
@@ -58,7 +61,8 @@ def main():
                 print("out of order:", key, "number", seq, "after", last[(lane, key)])
         last[(lane, key)] = max(seq, last.get((lane, key), 0))
 
-    lost = [event_id for event_id in committed if event_id not in arrived and event_id not in dead]
+    lost = [event_id for event_id in committed
+            if event_id not in arrived and dead.get(event_id, "replayed") == "replayed"]
     for event_id in lost[:5]:
         print("lost:", event_id, committed[event_id])
     print(f"{requests} requests, {taken} taken; {len(arrived)} events arrived of {len(committed)} "

@@ -53,6 +53,6 @@ delivery_check()
 {
 	psql -XqAt -F '	' -c "SELECT event_id, lane, seq, order_key FROM failsafe.events
 	                       WHERE ${2:-true}" > "$FS_WORK/$1.committed"
-	psql -XqAt -c "SELECT event_id FROM failsafe.dlq WHERE subscription = '$1'" > "$FS_WORK/$1.dead"
+	psql -XqAt -F '	' -c "SELECT event_id, state FROM failsafe.dlq WHERE subscription = '$1'" > "$FS_WORK/$1.dead"
 	"$FS_ROOT/test/lib/arrivals.py" "$FS_WORK/$1.jsonl" "$FS_WORK/$1.committed" "$FS_WORK/$1.dead"
 }

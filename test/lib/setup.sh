@@ -2,8 +2,9 @@
 # What demo, check and bench/run share: packages, a private PostgreSQL, a build
 # and throw-away clusters.  Source it; nothing runs before a function is called.
 #
-#   setup_begin                     a work directory FS_WORK that is removed, and
-#                                   clusters that are stopped, whenever the script ends
+#   setup_begin                     a work directory FS_WORK that is removed, clusters, and
+#                                   processes noted in FS_WORK/*.pid, that are stopped,
+#                                   whenever the script ends
 #   setup_packages PACKAGE...       install with apt what is missing; '@' in a name
 #                                   stands for PostgreSQL's major version
 #   setup_postgres                  set PG_CONFIG, PG_BIN, PG_PGXS (its test programs) and PATH
@@ -50,9 +51,13 @@ setup_begin()
 
 setup_end()
 {
-	local status=$? name
+	local status=$? name file
 
 	trap '' INT TERM HUP
+	for file in "$FS_WORK"/*.pid
+	do
+		[ ! -f "$file" ] || kill "$(cat "$file")" 2> /dev/null
+	done
 	for name in "${FS_CLUSTERS[@]}"
 	do
 		cluster_stop "$name"
