@@ -3,7 +3,6 @@
 
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pg_failsafe;
-RESET client_min_messages;
 SET search_path = failsafe, public;
 
 CREATE TEMP TABLE got (delivery_id int8, fence int8, n int, attempt int, event_id uuid);

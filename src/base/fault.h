@@ -46,6 +46,7 @@
 	X(events_written, FAULT_RUNNING) \
 	X(leaf_proved, FAULT_RUNNING)	/* a ShareLock is held on the leaf */ \
 	X(leaf_truncated, FAULT_RUNNING)	/* the guard is open */ \
+	X(open_numbers_judged, FAULT_RUNNING)	/* the new ones are not yet */ \
 	X(before_commit, FAULT_RUNNING) \
 	X(commit_written, FAULT_WRITTEN)	/* not flushed, with early lock release */ \
 	X(commit_flushed, FAULT_FLUSHED)	/* the client has not been answered */

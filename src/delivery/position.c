@@ -592,7 +592,7 @@ typedef enum PositionStart
 } PositionStart;
 
 static PositionStart
-start_from_name(const char *name)
+start_from(const char *name, TimestampTz at)
 {
 	if (strcmp(name, "now") == 0)
 		return START_NOW;
@@ -600,6 +600,8 @@ start_from_name(const char *name)
 		return START_BEGINNING;
 	if (strcmp(name, "time") != 0)
 		elog(ERROR, "unknown start \"%s\" of a position", name);
+	if (TIMESTAMP_NOT_FINITE(at))
+		return TIMESTAMP_IS_NOBEGIN(at) ? START_BEGINNING : START_NOW;
 	return START_TIME;
 }
 
@@ -629,7 +631,7 @@ position_begin(Position *position, PositionStart start, TimestampTz at, Timestam
 void
 positions_start(int64 subscription_id, const char *start, TimestampTz at)
 {
-	PositionStart kind = start_from_name(start);
+	PositionStart kind = start_from(start, at);
 	bool		exists = positions_try_lock(subscription_id);
 	bool		is_outer = !commit_is_writing();
 	TimestampTz until = GetCurrentTimestamp() + setting_lock_wait_ms * INT64CONST(1000);

@@ -52,6 +52,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/fault.h"
 #include "base/row.h"
 #include "delivery/lane.h"
 #include "delivery/reader.h"
@@ -338,11 +339,14 @@ reader_read(Position *position, const Subscription *subscription, Snapshot snaps
 	Round		round;
 	int64		last;
 	int64		high = position->high;
+	bool		judged;
 
 	Assert(subscription != NULL && max > 0 && max <= READ_EVENTS_MAX);
 	round_begin(&round, position, subscription, snapshot, max);
 	last = reader_last_number(position->lane);
-	if (judge_open(&round, position) && high < last)
+	judged = judge_open(&round, position);
+	FAULT_POINT(open_numbers_judged);
+	if (judged && high < last)
 		high = judge_numbers(&round, high + 1, last, 0, true);
 	round_end(&round, position, high);
 	*count = round.count;

@@ -151,8 +151,15 @@ our %commands = (
 		run => q{SELECT failsafe.outbox_emit('app.note', 'key', '{"n": %1$d}', '{}', '{"ordered": true}') IS NOT NULL},
 		first => 't', again => 't',
 		points => [ qw(order_locked), @events, @commit ] },
+	outbox_claim => {
+		before => q{SELECT failsafe.subscription_create('s%1$d', 'pull', '{}', '{app.case_%1$d}', 'none');
+			SELECT failsafe.outbox_emit('app.case_%1$d', 'key', '{}')},
+		run => q{SELECT count(*) FROM failsafe.outbox_claim('s%1$d')},
+		first => '1', again => '0',
+		points => [ qw(open_numbers_judged), @commit ] },
 	outbox_retain => {
-		before => q{SELECT put_old_events()}, each => 1,
+		before => q{SELECT count(s) FROM failsafe.subscriptions, failsafe.subscription_drop(name, true, 'its events may go') AS s;
+			SELECT put_old_events()}, each => 1,
 		run => q{SELECT events FROM failsafe.outbox_retain(64) WHERE action = 'emptied'},
 		first => '2', again => '',
 		points => [ qw(leaf_proved leaf_truncated) ] });
@@ -169,6 +176,7 @@ restart_after_crash = on
 autovacuum = off
 max_connections = 30
 log_min_error_statement = panic
+failsafe.maintenance = off
 failsafe.early_lock_release_when = always
 });
 	my ($missing) = try_sql($node, q{
