@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -308,13 +309,23 @@ balances_lock(Balance **balances, int count)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Is the version in the slot free: not locked, not being changed? */
+/*
+ * Is the version in the slot free: not locked, not being changed?  A version that was
+ * written under a lock carries the lock of its writer for ever, so a lock of a
+ * transaction that is over counts as none.  The page is pinned, not locked: what is
+ * read here may change at once, and balance_try_write() looks again.
+ */
 static bool
 balance_is_free(TupleTableSlot *slot)
 {
 	HeapTupleHeader header = ((HeapTupleTableSlot *) slot)->tuple->t_data;
+	uint16		infomask = header->t_infomask;
 
-	return (header->t_infomask & HEAP_XMAX_INVALID) != 0;
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	if ((infomask & HEAP_XMAX_INVALID) != 0)
+		return true;
+	return HEAP_XMAX_IS_LOCKED_ONLY(infomask) && (infomask & HEAP_XMAX_IS_MULTI) == 0 &&
+		!TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(header));
 }
 
 bool
