@@ -151,8 +151,7 @@ reversal_load(Reversal *reversal, Snapshot snapshot)
 	}
 	reversal->leg_amounts = palloc0(target->leg_count * sizeof(int128));
 	for (int i = 0; i < target->leg_count; i++)
-		if (!entry_amount(target->leg_account_ids[i], target->entry_blocks[i / 2] + i % 2,
-						  snapshot, &reversal->leg_amounts[i]))
+		if (!entry_amount(target, i, snapshot, &reversal->leg_amounts[i]))
 			elog(ERROR, "an entry of journal row %lld is missing", (long long) target->id);
 	reversal->moved_minor = 1;
 	if (target->leg_count == 2)

@@ -38,7 +38,7 @@ payload_entries(StringInfo payload, const Work *work)
 		const Leg  *leg = &work->legs[i];
 
 		appendStringInfoString(payload, i > 0 ? ",{" : "{");
-		member_id(payload, "entry_id", "e_", work->entry_blocks[i / 2] + i % 2);
+		member_id(payload, "entry_id", "e_", entry_id_of_leg(work->claim.journal_id, i));
 		json_member_text(payload, "account_id", leg->balance->account->code);
 		json_member_money(payload, "amount_minor", leg->amount_minor,
 						  leg->balance->account->exponent);
@@ -85,8 +85,8 @@ payload_of_work(StringInfo payload, const Work *work)
 	json_member_text(payload, "idempotency_key", command->key);
 	member_id(payload, "transaction_id", "t_", work->claim.journal_id);
 	json_member_text(payload, "reason", command->reason);
-	if (account != NULL)
-		member_id(payload, "entry_id", "e_", work->entry_id);
+	if (account != NULL && work->leg_count > 0)
+		member_id(payload, "entry_id", "e_", entry_id_of_leg(work->claim.journal_id, 0));
 	if (work->has_after && !account->is_system)
 		json_member_int64(payload, "account_version", work->after.version);
 	if (command->effective_at != 0)
