@@ -328,7 +328,7 @@ balance_is_free(TupleTableSlot *slot)
 		!TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(header));
 }
 
-bool
+RowTable *
 balances_peek(Balance **balances, int count)
 {
 	RowTable   *table;
@@ -341,14 +341,12 @@ balances_peek(Balance **balances, int count)
 		if (balances[i]->account->is_system)
 			balances[i]->status = balances[i]->account->system_status;
 		else if (wallet != NULL)
-			return false;
+			return NULL;
 		else
 			wallet = balances[i];
 	}
-	if (wallet == NULL)
-		return false;
-	if (wallet->account->contention > 0)
-		return false;
+	if (wallet == NULL || wallet->account->contention > 0)
+		return NULL;
 	table = row_open(&balance_spec);
 	snapshot = IsolationUsesXactSnapshot() ? snapshot_fresh() :
 		RegisterSnapshot(GetActiveSnapshot());
@@ -357,14 +355,21 @@ balances_peek(Balance **balances, int count)
 	if (free)
 		balance_from_slot(wallet, row_current(table));
 	UnregisterSnapshot(snapshot);
+	if (free)
+		return table;
 	row_close(table);
-	return free;
+	return NULL;
+}
+
+void
+balances_peek_end(RowTable *table)
+{
+	row_close(table);
 }
 
 bool
-balance_try_write(Balance *balance)
+balance_try_write(RowTable *table, Balance *balance)
 {
-	RowTable   *table = row_open(&balance_spec);
 	TupleTableSlot *slot = row_slot(table, 0);
 	bool		written;
 	bool		is_hot;
@@ -382,7 +387,6 @@ balance_try_write(Balance *balance)
 	}
 	else
 		balance->account->contention = BALANCE_CONTENTION;
-	row_close(table);
 	return written;
 }
 
