@@ -302,7 +302,7 @@ FROM (VALUES
 	('CREATE RULE x AS ON INSERT TO journal DO INSTEAD NOTHING'),
 	('CREATE POLICY x ON journal'),
 	('DROP INDEX journal_id'),
-	('ALTER SEQUENCE entry_id_seq RESTART'),
+	('ALTER SEQUENCE journal_id_seq RESTART'),
 	('ALTER TABLE entry RENAME TO entries_old'),
 	('DROP TABLE journal'),
 	('DROP TRIGGER failsafe_guard ON journal'),

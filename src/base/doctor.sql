@@ -282,7 +282,8 @@ AS $body$
 WITH uncounted AS (
 	SELECT a.code, c.taken_at,
 		   (SELECT count(*) FROM (SELECT FROM failsafe.entry AS e
-								  WHERE e.account_id = a.id AND e.id > coalesce(c.entry_id, 0)
+								  WHERE e.account_id = a.id
+									AND coalesce(e.version, e.id) > coalesce(c.entry_id, 0)
 								  LIMIT 100000) AS sample) AS entries
 	FROM failsafe.account AS a
 	LEFT JOIN LATERAL (SELECT k.entry_id, k.taken_at FROM failsafe.checkpoint AS k
@@ -372,7 +373,6 @@ WITH behind AS (
 		('account_change_id_seq', (SELECT max(c.id) FROM failsafe.account_change AS c)),
 		('application_key_id_seq', (SELECT max(k.id) FROM failsafe.application_key AS k)),
 		('journal_id_seq', (SELECT max(j.id) FROM failsafe.journal AS j)),
-		('entry_id_seq', (SELECT max(e.id) FROM failsafe.entry AS e WHERE e.id % 2 = 1)),
 		('outbox_seq_0', (SELECT max(o.seq) FROM failsafe.outbox AS o WHERE o.slot BETWEEN 0 AND 15)),
 		('outbox_seq_1', (SELECT max(o.seq) FROM failsafe.outbox AS o WHERE o.slot BETWEEN 16 AND 31)),
 		('outbox_seq_2', (SELECT max(o.seq) FROM failsafe.outbox AS o WHERE o.slot BETWEEN 32 AND 47)),

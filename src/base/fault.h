@@ -35,7 +35,7 @@
 	X(balance_written, FAULT_RUNNING) \
 	X(hold_written, FAULT_RUNNING) \
 	X(reversal_written, FAULT_RUNNING) \
-	X(entries_drawn, FAULT_RUNNING) \
+	X(entries_made, FAULT_RUNNING) \
 	X(entries_written, FAULT_RUNNING) \
 	X(journal_written, FAULT_RUNNING) \
 	X(application_key_inserted, FAULT_RUNNING)	/* the short lock is held */ \

@@ -23,6 +23,7 @@
 
 #include "base/compat.h"
 #include "base/json.h"
+#include "base/text.h"
 
 #define EXPONENT_DIGITS_MAX	3	/* 1e999 is a big number already */
 #define ZONE_HOURS_MAX		15
@@ -94,6 +95,15 @@ json_member_int64(StringInfo out, const char *name, int64 value)
 
 	begin_member(out, name);
 	appendBinaryStringInfo(out, digits, pg_lltoa(value, digits));
+}
+
+void
+json_member_id(StringInfo out, const char *name, char letter, int64 id)
+{
+	char		text[TEXT_ID_BYTES];
+
+	if (id != 0)
+		json_member_text(out, name, text_id(text, letter, id));
 }
 
 void

@@ -24,6 +24,9 @@ extern void json_member_raw(StringInfo out, const char *name, const char *json);
 extern void json_member_bool(StringInfo out, const char *name, bool value);
 extern void json_member_int64(StringInfo out, const char *name, int64 value);
 
+/* An id as text: e_3, h_7, t_12; nothing where it is 0. */
+extern void json_member_id(StringInfo out, const char *name, char letter, int64 id);
+
 /* A number where the currency's exponent is at most 8, else a string. */
 extern void json_member_money(StringInfo out, const char *name, int128 minor, int exponent);
 

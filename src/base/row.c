@@ -11,7 +11,8 @@
  *
  * What makes it fast: index descriptions, predicates and slots live as long as
  * the backend; a call costs one lock look-up and one relcache look-up per
- * relation.  Indexes are opened without a lock of their own: the lock on the
+ * relation.  Our own tables of names and descriptors are asked only for what was
+ * not used lately.  Indexes are opened without a lock of their own: the lock on the
  * table keeps DROP INDEX and REINDEX away, and it saves a slot of the sixteen
  * fast-path locks for each index.
  */
@@ -35,6 +36,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "storage/smgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -49,6 +51,7 @@
 
 #define SCHEMA_NAME			"failsafe"
 #define PRUNE_BELOW_BYTES	(BLCKSZ / 5)
+#define LATELY_USED			64	/* a power of two */
 
 typedef struct RowIndex
 {
@@ -76,7 +79,6 @@ struct RowTable
 
 	/* while open */
 	Relation	relation;
-	BlockNumber blocks;			/* of the table, as far as we asked */
 	bool		lock_waited;	/* the last row_lock() had to wait */
 	TupleTableSlot *scan_slot;
 	IndexScanDesc scan;
@@ -91,6 +93,10 @@ typedef struct RowName
 
 static HTAB *row_tables = NULL;
 static HTAB *row_names = NULL;
+
+/* Entries of the two, which stay where they are, by oid and by where the name is. */
+static RowTable *tables_used[LATELY_USED];
+static RowName *names_used[LATELY_USED];
 
 static void row_describe(RowTable *table, Relation relation);
 static void row_verify(const RowTableSpec *spec, Relation relation);
@@ -167,14 +173,18 @@ row_caches_create(void)
 Oid
 row_relation_id(const char *name)
 {
-	RowName    *entry;
+	RowName   **used = &names_used[((uintptr_t) name >> 3) % LATELY_USED];
+	RowName    *entry = *used;
 	bool		found;
 	Oid			schema_id;
 
 	Assert(strlen(name) < NAMEDATALEN);
+	if (entry != NULL && OidIsValid(entry->relation_id) &&
+		strcmp(NameStr(entry->name), name) == 0)
+		return entry->relation_id;
 	if (row_names == NULL)
 		row_caches_create();
-	entry = hash_search(row_names, name, HASH_FIND, NULL);
+	*used = entry = hash_search(row_names, name, HASH_FIND, NULL);
 	if (entry != NULL && OidIsValid(entry->relation_id))
 		return entry->relation_id;
 
@@ -240,21 +250,31 @@ row_sequence_last(const char *sequence)
 	return number;
 }
 
+/* The descriptor of a table; not valid when it is new. */
 static RowTable *
-row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
+row_table(Oid relation_id)
 {
-	RowTable   *table;
-	Relation	relation;
+	RowTable  **used = &tables_used[relation_id % LATELY_USED];
 	bool		found;
 
 	Assert(OidIsValid(relation_id) && row_tables != NULL);
-	relation = table_open(relation_id, mode);
-	table = hash_search(row_tables, &relation_id, HASH_ENTER, &found);
+	if (*used != NULL && (*used)->relation_id == relation_id)
+		return *used;
+	*used = hash_search(row_tables, &relation_id, HASH_ENTER, &found);
 	if (!found)
 	{
-		memset((char *) table + sizeof(Oid), 0, sizeof(RowTable) - sizeof(Oid));
-		table->relation_id = relation_id;
+		memset((char *) *used + sizeof(Oid), 0, sizeof(RowTable) - sizeof(Oid));
+		(*used)->relation_id = relation_id;
 	}
+	return *used;
+}
+
+static RowTable *
+row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
+{
+	Relation	relation = table_open(relation_id, mode);
+	RowTable   *table = row_table(relation_id);
+
 	Assert(!table->is_open);
 	if (!table->valid)
 	{
@@ -263,7 +283,6 @@ row_open_mode(const RowTableSpec *spec, Oid relation_id, LOCKMODE mode)
 	}
 	Assert(table->spec == spec);
 	table->relation = relation;
-	table->blocks = 0;
 	table->scan = NULL;
 	table->scan_slot = NULL;
 	for (int i = 0; i < table->index_count; i++)
@@ -628,13 +647,20 @@ row_read_pruned(RowTable *table, BlockNumber block)
 	return buffer;
 }
 
-/* A table is truncated under a lock that our own keeps away, so it only grows. */
+/*
+ * Was the table that long when its length was last asked for?  It may have grown
+ * since.  It did not get shorter: that needs a lock that ours keeps away, and who
+ * did it before told everybody to forget the length, which is heeded as a lock is
+ * taken.  Asking the file costs a system call.
+ */
 static bool
 row_has_block(RowTable *table, BlockNumber block)
 {
-	if (block >= table->blocks)
-		table->blocks = RelationGetNumberOfBlocks(table->relation);
-	return block < table->blocks;
+	BlockNumber known = RelationGetSmgr(table->relation)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	Assert(table->is_open);
+	return (known != InvalidBlockNumber && block < known) ||
+		block < RelationGetNumberOfBlocks(table->relation);
 }
 
 bool

@@ -13,6 +13,7 @@
 #include "common/cryptohash.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
+#include "utils/resowner.h"
 
 #include "idempotency/key.h"
 
@@ -73,10 +74,32 @@ fingerprint_money(Fingerprint *fingerprint, bool given, int128 minor)
 	appendBinaryStringInfo(&fingerprint->fields, (const char *) halves, sizeof(halves));
 }
 
+/*
+ * The one hashing context of the backend: making one costs about as much as hashing a
+ * command.  Contexts belong to a resource owner, so it has one that is never released.
+ * An error in here leaves CurrentResourceOwner to the abort, which sets it anew.
+ */
+static pg_cryptohash_ctx *
+fingerprint_context(void)
+{
+	static pg_cryptohash_ctx *context = NULL;
+	static ResourceOwner owner = NULL;
+	ResourceOwner saved_owner = CurrentResourceOwner;
+
+	if (context != NULL)
+		return context;
+	if (owner == NULL)
+		owner = ResourceOwnerCreate(NULL, "pg_failsafe fingerprint");
+	CurrentResourceOwner = owner;
+	context = pg_cryptohash_create(PG_SHA256);
+	CurrentResourceOwner = saved_owner;
+	return context;
+}
+
 void
 fingerprint_end(Fingerprint *fingerprint, uint8 digest[FINGERPRINT_BYTES])
 {
-	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+	pg_cryptohash_ctx *context = fingerprint_context();
 
 	Assert(fingerprint->fields.len > 0);
 	if (context == NULL || pg_cryptohash_init(context) < 0 ||
@@ -84,7 +107,6 @@ fingerprint_end(Fingerprint *fingerprint, uint8 digest[FINGERPRINT_BYTES])
 							 fingerprint->fields.len) < 0 ||
 		pg_cryptohash_final(context, digest, FINGERPRINT_BYTES) < 0)
 		elog(ERROR, "could not compute a SHA-256 digest: %s", pg_cryptohash_error(context));
-	pg_cryptohash_free(context);
 	pfree(fingerprint->fields.data);
 	pfree(fingerprint);
 }

@@ -18,7 +18,6 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -73,27 +72,60 @@ static const RowTableSpec account_spec = {
 
 const char *const account_status_names[] = {"open", "frozen_out", "frozen_all", "closed"};
 
-typedef struct AccountCodeKey
-{
-	int32		tenant_id;
-	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
-} AccountCodeKey;
-
+/*
+ * The cache: a call meets a random account in it, so each line of memory that a
+ * look-up touches is cold.  The tables keep the hash beside the pointer, and an
+ * account with its code is one small piece of memory.
+ */
 typedef struct AccountByCode
 {
-	AccountCodeKey key;
-	Account    *account;
+	Account    *account;		/* key: its tenant and code */
+	uint32		hash;
+	char		status;
 } AccountByCode;
 
 typedef struct AccountById
 {
 	int64		id;
 	Account    *account;
+	char		status;
 } AccountById;
 
+static inline uint32
+account_code_hash(const Account *account)
+{
+	return hash_bytes((const unsigned char *) account->code, strlen(account->code)) ^
+		(uint32) account->tenant_id;
+}
+
+#define SH_PREFIX			by_code
+#define SH_ELEMENT_TYPE		AccountByCode
+#define SH_KEY_TYPE			Account *
+#define SH_KEY				account
+#define SH_HASH_KEY(table, key)	account_code_hash(key)
+#define SH_EQUAL(table, a, b)	\
+	((a)->tenant_id == (b)->tenant_id && strcmp((a)->code, (b)->code) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, entry)	(entry)->hash
+#define SH_SCOPE			static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define SH_PREFIX			by_id
+#define SH_ELEMENT_TYPE		AccountById
+#define SH_KEY_TYPE			int64
+#define SH_KEY				id
+#define SH_HASH_KEY(table, key)	murmurhash32((uint32) (key) ^ (uint32) ((key) >> 32))
+#define SH_EQUAL(table, a, b)	((a) == (b))
+#define SH_SCOPE			static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
 static MemoryContext account_context = NULL;
-static HTAB *accounts_by_code = NULL;
-static HTAB *accounts_by_id = NULL;
+static by_code_hash *accounts_by_code = NULL;
+static by_id_hash *accounts_by_id = NULL;
 static bool account_cache_stale = false;
 
 static void
@@ -121,33 +153,12 @@ account_status_from_text(const char *text)
 	return ACCOUNT_STATUS_CLOSED;
 }
 
-/* Codes are short and their keys have room for long ones: look at the code alone. */
-static uint32
-account_code_hash(const void *data, Size size)
-{
-	const AccountCodeKey *key = data;
-
-	return hash_bytes((const unsigned char *) key->code, strlen(key->code)) ^
-		(uint32) key->tenant_id;
-}
-
-static int
-account_code_match(const void *a, const void *b, Size size)
-{
-	const AccountCodeKey *left = a;
-	const AccountCodeKey *right = b;
-
-	return left->tenant_id != right->tenant_id || strcmp(left->code, right->code) != 0;
-}
-
 /* Start a call: from here to the next pin the pointers handed out stay valid. */
 void
 account_cache_pin(void)
 {
-	HASHCTL		control;
-
 	if (account_context != NULL &&
-		(account_cache_stale || hash_get_num_entries(accounts_by_id) > ACCOUNT_CACHE_MAX))
+		(account_cache_stale || accounts_by_id->members > ACCOUNT_CACHE_MAX))
 	{
 		MemoryContextDelete(account_context);
 		account_context = NULL;
@@ -157,58 +168,50 @@ account_cache_pin(void)
 	account_context = AllocSetContextCreate(CacheMemoryContext, "pg_failsafe accounts",
 											ALLOCSET_DEFAULT_SIZES);
 	account_cache_stale = false;
-	memset(&control, 0, sizeof(control));
-	control.hcxt = account_context;
-	control.keysize = sizeof(AccountCodeKey);
-	control.entrysize = sizeof(AccountByCode);
-	control.hash = account_code_hash;
-	control.match = account_code_match;
-	accounts_by_code = hash_create("pg_failsafe accounts by code", 256, &control,
-								   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	control.keysize = sizeof(int64);
-	control.entrysize = sizeof(AccountById);
-	accounts_by_id = hash_create("pg_failsafe accounts by id", 256, &control,
-								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	accounts_by_code = by_code_create(account_context, 256, NULL);
+	accounts_by_id = by_id_create(account_context, 256, NULL);
 }
 
-static void
-account_code_key(AccountCodeKey *key, int32 tenant_id, const char *code)
+/* An Account with its code; the rest is to be filled. */
+static Account *
+account_make(MemoryContext context, int64 id, int32 tenant_id, const char *code)
 {
-	Assert(strlen(code) <= ACCOUNT_CODE_BYTES_MAX);
-	key->tenant_id = tenant_id;
-	strlcpy(key->code, code, sizeof(key->code));
+	Account    *account = MemoryContextAllocZero(context, sizeof(Account) + strlen(code) + 1);
+
+	Assert(id > 0 && code[0] != '\0' && strlen(code) <= ACCOUNT_CODE_BYTES_MAX);
+	account->id = id;
+	account->tenant_id = tenant_id;
+	account->code = strcpy((char *) (account + 1), code);
+	ItemPointerSetInvalid(&account->balance_root);
+	return account;
 }
 
-/* Fill an Account from the columns of a row. */
-static void
-account_fill(Account *account, const Datum *values)
+/* An Account from the columns of a row. */
+static Account *
+account_from_row(MemoryContext context, const Datum *values)
 {
-	account->id = DatumGetInt64(values[ACCOUNT_ID]);
-	account->tenant_id = DatumGetInt32(values[ACCOUNT_TENANT_ID]);
-	strlcpy(account->code, TextDatumGetCString(values[ACCOUNT_CODE]), sizeof(account->code));
+	Account    *account = account_make(context, DatumGetInt64(values[ACCOUNT_ID]),
+									   DatumGetInt32(values[ACCOUNT_TENANT_ID]),
+									   TextDatumGetCString(values[ACCOUNT_CODE]));
+
 	strlcpy(account->currency, TextDatumGetCString(values[ACCOUNT_CURRENCY]),
 			sizeof(account->currency));
 	account->is_system = strcmp(TextDatumGetCString(values[ACCOUNT_KIND]), "system") == 0;
-	ItemPointerSetInvalid(&account->balance_root);
 	if (!currency_exponent(account->currency, &account->exponent))
 		elog(ERROR, "currency \"%s\" of account %lld does not exist",
 			 account->currency, (long long) account->id);
-	Assert(account->id > 0 && account->code[0] != '\0');
+	return account;
 }
 
 static void
 account_remember(Account *account)
 {
-	AccountCodeKey key;
-	AccountByCode *by_code;
-	AccountById *by_id;
 	bool		found;
 
-	account_code_key(&key, account->tenant_id, account->code);
-	by_code = hash_search(accounts_by_code, &key, HASH_ENTER, &found);
-	by_code->account = account;
-	by_id = hash_search(accounts_by_id, &account->id, HASH_ENTER, &found);
-	by_id->account = account;
+	Assert(GetMemoryChunkContext(account) == account_context);
+	by_id_insert(accounts_by_id, account->id, &found)->account = account;
+	Assert(!found);
+	by_code_insert(accounts_by_code, account, &found)->account = account;
 	Assert(!found);
 }
 
@@ -217,10 +220,9 @@ static Account *
 account_read(TupleTableSlot *slot)
 {
 	bool		own = TransactionIdIsCurrentTransactionId(row_xmin(slot));
-	Account    *account = MemoryContextAllocZero(own ? CurrentMemoryContext : account_context,
-												 sizeof(Account));
+	Account    *account = account_from_row(own ? CurrentMemoryContext : account_context,
+										   slot->tts_values);
 
-	account_fill(account, slot->tts_values);
 	if (account->is_system)
 		account->system_status = balance_read_status(account->id);
 	if (!own)
@@ -246,19 +248,14 @@ account_warm(RowTable *table, BlockNumber block, Snapshot snapshot)
 	count = row_read_page(table, block, snapshot, tuples, lengthof(tuples));
 	for (int i = 0; i < count; i++)
 	{
-		Account    *account;
 		int64		id;
 
 		heap_deform_tuple(tuples[i], RelationGetDescr(row_relation(table)), values, isnull);
 		id = DatumGetInt64(values[ACCOUNT_ID]);
-		if (hash_search(accounts_by_id, &id, HASH_FIND, NULL) == NULL &&
+		if (account_cached(id) == NULL &&
 			!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuples[i]->t_data)) &&
 			strcmp(TextDatumGetCString(values[ACCOUNT_KIND]), "wallet") == 0)
-		{
-			account = MemoryContextAllocZero(account_context, sizeof(Account));
-			account_fill(account, values);
-			account_remember(account);
-		}
+			account_remember(account_from_row(account_context, values));
 		heap_freetuple(tuples[i]);
 	}
 }
@@ -290,13 +287,12 @@ account_scan(int index_no, int key_count, ScanKey keys)
 Account *
 account_find(int32 tenant_id, const char *code)
 {
-	AccountCodeKey key;
+	Account		key = {.tenant_id = tenant_id, .code = code};
 	AccountByCode *entry;
 	ScanKeyData keys[2];
 
 	Assert(account_context != NULL);
-	account_code_key(&key, tenant_id, code);
-	entry = hash_search(accounts_by_code, &key, HASH_FIND, NULL);
+	entry = by_code_lookup(accounts_by_code, &key);
 	if (entry != NULL)
 		return entry->account;
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tenant_id));
@@ -308,7 +304,7 @@ account_find(int32 tenant_id, const char *code)
 Account *
 account_cached(int64 id)
 {
-	AccountById *entry = hash_search(accounts_by_id, &id, HASH_FIND, NULL);
+	AccountById *entry = by_id_lookup(accounts_by_id, id);
 
 	return entry != NULL ? entry->account : NULL;
 }
@@ -316,13 +312,13 @@ account_cached(int64 id)
 Account *
 account_find_id(int64 id)
 {
-	AccountById *entry;
+	Account    *account;
 	ScanKeyData key;
 
 	Assert(account_context != NULL && id > 0);
-	entry = hash_search(accounts_by_id, &id, HASH_FIND, NULL);
-	if (entry != NULL)
-		return entry->account;
+	account = account_cached(id);
+	if (account != NULL)
+		return account;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	return account_scan(ACCOUNT_INDEX_ID, 1, &key);
 }
@@ -482,13 +478,9 @@ account_insert(int32 tenant_id, const char *code, const char *currency,
 	*created = id != 0;
 	if (*created)
 	{
-		account = palloc0(sizeof(Account));
-		account->id = id;
-		account->tenant_id = tenant_id;
+		account = account_make(CurrentMemoryContext, id, tenant_id, code);
 		account->is_system = is_system;
 		strlcpy(account->currency, currency, sizeof(account->currency));
-		strlcpy(account->code, code, sizeof(account->code));
-		ItemPointerSetInvalid(&account->balance_root);
 		if (!currency_exponent(currency, &account->exponent))
 			error_raise_field(FAILSAFE_CURRENCY_UNKNOWN, "currency", currency);
 		return account;

@@ -43,7 +43,7 @@ typedef struct Account
 	struct Account *world;		/* of the same tenant and currency, once it was needed */
 	int			contention;		/* postings that still treat the account as busy */
 	char		currency[CURRENCY_BYTES_MAX + 1];
-	char		code[ACCOUNT_CODE_BYTES_MAX + 1];
+	const char *code;			/* behind the struct, in one piece with it */
 } Account;
 
 /* Pointers stay valid until the end of the call (account_cache_pin / unpin). */

@@ -151,8 +151,7 @@ reversal_load(Reversal *reversal, Snapshot snapshot)
 	}
 	reversal->leg_amounts = palloc0(target->leg_count * sizeof(int128));
 	for (int i = 0; i < target->leg_count; i++)
-		if (!entry_amount(target->leg_account_ids[i], target->entry_blocks[i / 2] + i % 2,
-						  snapshot, &reversal->leg_amounts[i]))
+		if (!entry_amount(target, i, snapshot, &reversal->leg_amounts[i]))
 			elog(ERROR, "an entry of journal row %lld is missing", (long long) target->id);
 	reversal->moved_minor = 1;
 	if (target->leg_count == 2)
@@ -325,21 +324,26 @@ segment_lock(Segment *segment)
 /*
  * One command that moves money between one wallet and system accounts needs no
  * lock before its update: the update itself fails when the balance that was
- * judged is not the current one.  Saves a WAL record and a page change.
+ * judged is not the current one.  Saves a WAL record and a page change.  NULL: lock.
  */
-static bool
+static RowTable *
 segment_peek(Segment *segment)
 {
 	LedgerCommandType type = segment->works[0].command->type;
+	RowTable   *table;
 
 	if (segment->count != 1 || (type != LEDGER_DEBIT && type != LEDGER_CREDIT &&
 								type != LEDGER_TRANSFER))
-		return false;
-	if (!balances_peek(segment->balances, segment->balance_count))
-		return false;
+		return NULL;
+	table = balances_peek(segment->balances, segment->balance_count);
+	if (table == NULL)
+		return NULL;
 	FAULT_POINT(balance_peeked);
 	segment->now = GetCurrentTimestamp();
-	return !segment_needs_holds(segment);
+	if (!segment_needs_holds(segment))
+		return table;
+	balances_peek_end(table);
+	return NULL;
 }
 
 /* ---------- third part: decide and write ---------- */
@@ -439,26 +443,29 @@ segment_decide(Segment *segment)
 }
 
 /*
- * Decide on the balance that was peeked at and write it.  False: it had changed
- * meanwhile; nothing is written, and the work is as it was before.  A decline
- * needs no write: the balance was the current one when it was read.
+ * Decide on the balance that was peeked at and write it.  False: it is not free, or
+ * it had changed meanwhile; nothing is written, and the work is as it was before.  A
+ * decline needs no write: the balance was the current one when it was read.
  */
 static bool
 segment_decide_unlocked(Segment *segment)
 {
 	Work	   *work = &segment->works[0];
 	Work		before = *work;
+	RowTable   *table = segment_peek(segment);
+	bool		written = true;
 
+	if (table == NULL)
+		return false;
 	Assert(segment->count == 1 && !work->settled);
 	segment_decide(segment);
-	for (int i = 0; i < segment->balance_count; i++)
-	{
-		if (!segment->balances[i]->changed || balance_try_write(segment->balances[i]))
-			continue;
+	for (int i = 0; i < segment->balance_count && written; i++)
+		if (segment->balances[i]->changed)
+			written = balance_try_write(table, segment->balances[i]);
+	balances_peek_end(table);
+	if (!written)
 		*work = before;
-		return false;
-	}
-	return true;
+	return written;
 }
 
 static void
@@ -489,7 +496,7 @@ segment_apply(Segment *segment)
 	{
 		segment_lock_reversals(segment);
 		segment_collect(segment);
-		if (!segment_peek(segment) || !segment_decide_unlocked(segment))
+		if (!segment_decide_unlocked(segment))
 		{
 			segment_lock(segment);
 			segment_decide(segment);

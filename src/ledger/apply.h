@@ -8,8 +8,8 @@
  *	  validate (pure) -> resolve accounts and targets -> claim keys, sorted ->
  *	  answer replays -> lock journal rows to be reversed, by id -> lock balances,
  *	  by account id -> expire due holds -> decide each command in memory (pure)
- *	  -> write: balances, holds, reversal sums; then entry numbers are drawn;
- *	  entries, journal; then event numbers are drawn; events.
+ *	  -> write: balances, holds, reversal sums; entries, journal; then event
+ *	  numbers are drawn; events.
  *
  * Nothing is written before everything is decided, but the key rows (the claim)
  * and a currency's world account at its first use.  A crash at any step leaves
@@ -100,8 +100,6 @@ typedef struct Work
 	TimestampTz expires_at;
 	bool		has_hold_remaining;
 	int128		hold_remaining_minor;
-	int64		entry_id;		/* first pair */
-	int64	   *entry_blocks;
 } Work;
 
 typedef struct Segment

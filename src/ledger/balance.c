@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -308,16 +309,26 @@ balances_lock(Balance **balances, int count)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Is the version in the slot free: not locked, not being changed? */
+/*
+ * Is the version in the slot free: not locked, not being changed?  A version that was
+ * written under a lock carries the lock of its writer for ever, so a lock of a
+ * transaction that is over counts as none.  The page is pinned, not locked: what is
+ * read here may change at once, and balance_try_write() looks again.
+ */
 static bool
 balance_is_free(TupleTableSlot *slot)
 {
 	HeapTupleHeader header = ((HeapTupleTableSlot *) slot)->tuple->t_data;
+	uint16		infomask = header->t_infomask;
 
-	return (header->t_infomask & HEAP_XMAX_INVALID) != 0;
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	if ((infomask & HEAP_XMAX_INVALID) != 0)
+		return true;
+	return HEAP_XMAX_IS_LOCKED_ONLY(infomask) && (infomask & HEAP_XMAX_IS_MULTI) == 0 &&
+		!TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(header));
 }
 
-bool
+RowTable *
 balances_peek(Balance **balances, int count)
 {
 	RowTable   *table;
@@ -330,14 +341,12 @@ balances_peek(Balance **balances, int count)
 		if (balances[i]->account->is_system)
 			balances[i]->status = balances[i]->account->system_status;
 		else if (wallet != NULL)
-			return false;
+			return NULL;
 		else
 			wallet = balances[i];
 	}
-	if (wallet == NULL)
-		return false;
-	if (wallet->account->contention > 0)
-		return false;
+	if (wallet == NULL || wallet->account->contention > 0)
+		return NULL;
 	table = row_open(&balance_spec);
 	snapshot = IsolationUsesXactSnapshot() ? snapshot_fresh() :
 		RegisterSnapshot(GetActiveSnapshot());
@@ -346,14 +355,21 @@ balances_peek(Balance **balances, int count)
 	if (free)
 		balance_from_slot(wallet, row_current(table));
 	UnregisterSnapshot(snapshot);
+	if (free)
+		return table;
 	row_close(table);
-	return free;
+	return NULL;
+}
+
+void
+balances_peek_end(RowTable *table)
+{
+	row_close(table);
 }
 
 bool
-balance_try_write(Balance *balance)
+balance_try_write(RowTable *table, Balance *balance)
 {
-	RowTable   *table = row_open(&balance_spec);
 	TupleTableSlot *slot = row_slot(table, 0);
 	bool		written;
 	bool		is_hot;
@@ -371,7 +387,6 @@ balance_try_write(Balance *balance)
 	}
 	else
 		balance->account->contention = BALANCE_CONTENTION;
-	row_close(table);
 	return written;
 }
 

@@ -20,6 +20,7 @@
 #include "storage/itemptr.h"
 
 #include "base/money.h"
+#include "base/row.h"
 #include "ledger/account.h"
 
 typedef struct Balance
@@ -52,13 +53,15 @@ extern void balance_insert(Balance *balance);
 extern void balances_lock(Balance **balances, int count);
 
 /*
- * The same without a lock, for a posting that touches one wallet: false when the
+ * The same without a lock, for a posting that touches one wallet: NULL when the
  * balance is held by somebody or was fought for lately.  What is decided on it
  * must be written by balance_try_write(), which fails when the balance is not the
- * current one any more; then lock, read and decide again.
+ * current one any more; then lock, read and decide again.  The open table goes to
+ * balances_peek_end() in each case.
  */
-extern bool balances_peek(Balance **balances, int count);
-extern bool balance_try_write(Balance *balance);
+extern RowTable *balances_peek(Balance **balances, int count);
+extern bool balance_try_write(RowTable *table, Balance *balance);
+extern void balances_peek_end(RowTable *table);
 
 /* Write one new version of each balance that has changed. */
 extern void balances_write(Balance **balances, int count);

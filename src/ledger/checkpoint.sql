@@ -1,8 +1,8 @@
 -- ledger: checkpoints of system accounts, whose balance is a checkpoint plus the
 -- entries after it.
 --
--- Entry numbers are drawn after the transaction id, and nothing waits between the draw
--- and the insert.  So: read N, the last number drawn, then H, the next transaction id.
+-- Journal numbers, and with them the ids of entries, are drawn after the transaction id.
+-- So: read N, the last id that can have been drawn, then H, the next transaction id.
 -- Whoever drew a number up to N has an id below H.  Under a snapshot whose xmin has
 -- reached H all of them are over, and the entries up to N will never change [F6].
 -- N and H are kept until then in sequences, which need neither a lock nor a dead row and
@@ -13,7 +13,7 @@ CREATE SEQUENCE failsafe.checkpoint_pending_entry MINVALUE 0;
 CREATE SEQUENCE failsafe.checkpoint_pending_xid MINVALUE 0;
 CREATE SEQUENCE failsafe.checkpoint_pending_home MINVALUE -9223372036854775808;
 COMMENT ON SEQUENCE failsafe.checkpoint_pending_entry IS
-'last entry number that the next checkpoint covers';
+'last entry id that the next checkpoint covers';
 COMMENT ON SEQUENCE failsafe.checkpoint_pending_xid IS
 'transaction id from which on a snapshot sees all of them';
 COMMENT ON SEQUENCE failsafe.checkpoint_pending_home IS
@@ -26,7 +26,7 @@ AS $body$
 SELECT coalesce(c.posted, 0)
 	   + coalesce((SELECT sum(e.amount) FROM failsafe.entry AS e
 				   WHERE e.account_id = _system_posted.account_id
-					 AND e.id > coalesce(c.entry_id, 0)), 0)
+					 AND coalesce(e.version, e.id) > coalesce(c.entry_id, 0)), 0)
 FROM (VALUES (1)) AS one
 LEFT JOIN LATERAL (
 	SELECT k.entry_id, k.posted FROM failsafe.checkpoint AS k
@@ -52,10 +52,11 @@ CREATE FUNCTION failsafe._entries_drawn() RETURNS int8
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
-SELECT CASE WHEN s.is_called THEN s.last_value + 1 ELSE 0 END FROM failsafe.entry_id_seq AS s
+SELECT CASE WHEN s.is_called THEN 1024 * s.last_value + 1023 ELSE 0 END
+FROM failsafe.journal_id_seq AS s
 $body$;
 COMMENT ON FUNCTION failsafe._entries_drawn() IS
-'The last entry number that was drawn; numbers are drawn in pairs.';
+'The last entry id of the last journal number that was drawn.';
 
 -- The number up to which entries may be summed now, NULL while writers that drew a
 -- smaller one still run.  Waits for short transactions, half a second at most.
@@ -98,7 +99,7 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe._checkpoint_horizon() IS
-'The entry number up to which no running transaction can add an entry any more; NULL when that is not known yet.';
+'The entry id up to which no running transaction can add an entry any more; NULL when that is not known yet.';
 
 CREATE FUNCTION failsafe._checkpoint_write(horizon int8, max_accounts int4, min_entries int4)
 RETURNS int8
@@ -124,8 +125,9 @@ BEGIN
 			ORDER BY k.entry_id DESC LIMIT 1) AS c ON true
 		WHERE a.kind = 'system'
 		  AND EXISTS (SELECT FROM failsafe.entry AS e
-					  WHERE e.account_id = a.id AND e.id > coalesce(c.entry_id, 0)
-						AND e.id <= horizon
+					  WHERE e.account_id = a.id
+						AND coalesce(e.version, e.id) > coalesce(c.entry_id, 0)
+						AND coalesce(e.version, e.id) <= horizon
 					  OFFSET min_entries - 1)
 		LIMIT max_accounts) AS due
 	CROSS JOIN LATERAL (
@@ -133,7 +135,8 @@ BEGIN
 			   min(j.recorded_at) AS recorded_from, max(j.recorded_at) AS recorded_until
 		FROM failsafe.entry AS e
 		JOIN failsafe.journal AS j ON j.id = e.journal_id
-		WHERE e.account_id = due.id AND e.id > due.entry_id AND e.id <= horizon) AS later
+		WHERE e.account_id = due.id AND coalesce(e.version, e.id) > due.entry_id
+		  AND coalesce(e.version, e.id) <= horizon) AS later
 	ON CONFLICT DO NOTHING;
 	GET DIAGNOSTICS row_count = ROW_COUNT;
 	RETURN row_count;

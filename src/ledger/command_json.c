@@ -26,7 +26,6 @@
 #define COMMAND_BYTES_MAX		(1024 * 1024)
 #define COMMAND_MEMBERS_MAX		32
 #define LEG_MEMBERS_MAX			8
-#define ID_TEXT_SIZE			24	/* a letter, '_', 19 digits, a sign, the end */
 
 /* Sets of command types. */
 #define IN(type)		(1 << LEDGER_##type)
@@ -461,18 +460,6 @@ command_split_array(const char *json, int length, int max,
 	return list.count;
 }
 
-/* An id as text: e_3, h_7, t_12; nothing where there is none. */
-static void
-member_id(StringInfo out, const char *name, char letter, int64 id)
-{
-	char		text[ID_TEXT_SIZE];
-
-	if (id == 0)
-		return;
-	snprintf(text, sizeof(text), "%c_" INT64_FORMAT, letter, id);
-	json_member_text(out, name, text);
-}
-
 /* The ids that an accepted command answers with. */
 static void
 append_ids(StringInfo body, LedgerCommandType type, const LedgerOutcome *outcome)
@@ -483,24 +470,24 @@ append_ids(StringInfo body, LedgerCommandType type, const LedgerOutcome *outcome
 		case LEDGER_CREDIT:
 		case LEDGER_TRANSFER:
 		case LEDGER_REVERSE:
-			member_id(body, "entry_id", 'e', outcome->entry_id);
+			json_member_id(body, "entry_id", 'e', outcome->entry_id);
 			break;
 		case LEDGER_COMMIT:
-			member_id(body, "entry_id", 'e', outcome->entry_id);
-			member_id(body, "hold_id", 'h', outcome->hold_id);
+			json_member_id(body, "entry_id", 'e', outcome->entry_id);
+			json_member_id(body, "hold_id", 'h', outcome->hold_id);
 			break;
 		case LEDGER_HOLD:
 		case LEDGER_EXTEND:
-			member_id(body, "hold_id", 'h', outcome->hold_id);
+			json_member_id(body, "hold_id", 'h', outcome->hold_id);
 			if (outcome->expires_at != 0)
 				json_member_time(body, "expires_at", outcome->expires_at);
 			break;
 		case LEDGER_ROLLBACK:
 		case LEDGER_EXPIRE:
-			member_id(body, "hold_id", 'h', outcome->hold_id);
+			json_member_id(body, "hold_id", 'h', outcome->hold_id);
 			break;
 		case LEDGER_POST:
-			member_id(body, "transaction_id", 't', outcome->journal_id);
+			json_member_id(body, "transaction_id", 't', outcome->journal_id);
 			break;
 	}
 }

@@ -32,11 +32,11 @@ COMMENT ON TABLE failsafe.journal IS
 'One row for each command that had an outcome, declines and expiries too; append-only. It holds everything that a repeat of the command answers. Read it through failsafe.transactions.';
 COMMENT ON COLUMN failsafe.journal.id IS 't_...';
 COMMENT ON COLUMN failsafe.journal.account_id IS 'the account named first; NULL: a posting';
-COMMENT ON COLUMN failsafe.journal.entry_id IS
-'the leg on that account, the other one has the next number; the first leg of a posting';
 COMMENT ON COLUMN failsafe.journal.hold_id IS 'the hold that it placed or touched';
 COMMENT ON COLUMN failsafe.journal.reverses IS 'the transaction that it returns';
 COMMENT ON COLUMN failsafe.journal.version IS 'of the account, after';
+COMMENT ON COLUMN failsafe.journal.counterparty_version IS
+'of the counterparty, after; NULL: a system account, or nothing moved';
 COMMENT ON COLUMN failsafe.journal.effective_at IS 'NULL: when it was recorded';
 COMMENT ON COLUMN failsafe.journal.expires_at IS 'of the hold, after';
 COMMENT ON COLUMN failsafe.journal.command IS
@@ -48,20 +48,19 @@ COMMENT ON COLUMN failsafe.journal.key IS 'NULL: an expiry';
 COMMENT ON COLUMN failsafe.journal.posted IS 'of the account, after; NULL: a system account';
 COMMENT ON COLUMN failsafe.journal.released IS 'held money that it set free without moving it';
 COMMENT ON COLUMN failsafe.journal.detail IS 'of a decline, as its error would show it';
-COMMENT ON COLUMN failsafe.journal.entry_blocks IS
-'of a posting: the first entry numbers of its pairs';
 COMMENT ON COLUMN failsafe.journal.leg_account_ids IS
 'of a posting: its accounts, in the order of the legs';
-COMMENT ON SEQUENCE failsafe.journal_id_seq IS 'ids of transactions';
+COMMENT ON COLUMN failsafe.journal.leg_versions IS
+'of a posting: the versions of its accounts, after each leg; 0: a system account';
+COMMENT ON SEQUENCE failsafe.journal_id_seq IS 'ids of transactions; 1024 entry ids belong to each';
 
 COMMENT ON TABLE failsafe.entry IS
 'The legs of all transactions; append-only. + raises posted, - lowers it. Read it through failsafe.entries.';
-COMMENT ON COLUMN failsafe.entry.id IS 'e_...; numbers are drawn in pairs, odd and even';
+COMMENT ON COLUMN failsafe.entry.id IS 'e_...; 1024 * journal_id + number of the leg, from 0';
 COMMENT ON COLUMN failsafe.entry.version IS
 '1, 2, 3 ... of the account; NULL: a system account';
 COMMENT ON COLUMN failsafe.entry.effective_at IS 'only where back-dated';
 COMMENT ON COLUMN failsafe.entry.posted IS 'of the account, after; NULL: a system account';
-COMMENT ON SEQUENCE failsafe.entry_id_seq IS 'numbers of entries, two at a time';
 
 COMMENT ON TABLE failsafe.hold IS
 'Reserved money. A row lives under the lock of its account''s balance and does not change any more once it is not open. Read it through failsafe.hold_list.';

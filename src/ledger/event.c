@@ -16,18 +16,7 @@
 #include "ledger/apply.h"
 #include "outbox/outbox.h"
 
-static char *
-identifier(const char *prefix, int64 id)
-{
-	return psprintf("%s%lld", prefix, (long long) id);
-}
-
-static void
-member_id(StringInfo payload, const char *name, const char *prefix, int64 id)
-{
-	if (id != 0)
-		json_member_text(payload, name, identifier(prefix, id));
-}
+#define EVENT_TYPE_BYTES	40	/* longest: wallet.rollback.rolled_back */
 
 static void
 payload_entries(StringInfo payload, const Work *work)
@@ -38,7 +27,7 @@ payload_entries(StringInfo payload, const Work *work)
 		const Leg  *leg = &work->legs[i];
 
 		appendStringInfoString(payload, i > 0 ? ",{" : "{");
-		member_id(payload, "entry_id", "e_", work->entry_blocks[i / 2] + i % 2);
+		json_member_id(payload, "entry_id", 'e', entry_id_of_leg(work->claim.journal_id, i));
 		json_member_text(payload, "account_id", leg->balance->account->code);
 		json_member_money(payload, "amount_minor", leg->amount_minor,
 						  leg->balance->account->exponent);
@@ -55,7 +44,7 @@ payload_hold(StringInfo payload, const Work *work, int exponent)
 {
 	if (work->hold == NULL)
 		return;
-	member_id(payload, "hold_id", "h_", work->hold->id);
+	json_member_id(payload, "hold_id", 'h', work->hold->id);
 	if (work->expires_at != 0)
 		json_member_time(payload, "expires_at", work->expires_at);
 	if (work->command->type == LEDGER_COMMIT && work->status == LEDGER_COMMITTED)
@@ -83,10 +72,10 @@ payload_of_work(StringInfo payload, const Work *work)
 	}
 	json_member_text(payload, "reference_id", command->reference);
 	json_member_text(payload, "idempotency_key", command->key);
-	member_id(payload, "transaction_id", "t_", work->claim.journal_id);
+	json_member_id(payload, "transaction_id", 't', work->claim.journal_id);
 	json_member_text(payload, "reason", command->reason);
-	if (account != NULL)
-		member_id(payload, "entry_id", "e_", work->entry_id);
+	if (account != NULL && work->leg_count > 0)
+		json_member_id(payload, "entry_id", 'e', entry_id_of_leg(work->claim.journal_id, 0));
 	if (work->has_after && !account->is_system)
 		json_member_int64(payload, "account_version", work->after.version);
 	if (command->effective_at != 0)
@@ -99,7 +88,7 @@ payload_of_work(StringInfo payload, const Work *work)
 	}
 	payload_hold(payload, work, exponent);
 	if (work->reversal != NULL)
-		member_id(payload, "reverses", "t_", work->reversal->target->id);
+		json_member_id(payload, "reverses", 't', work->reversal->target->id);
 	if (work->status == LEDGER_DECLINED)
 		json_member_text(payload, "code", error_info(work->code)->name);
 	if (account == NULL && work->leg_count > 0)
@@ -118,14 +107,28 @@ order_key_of_work(const Work *work)
 	return work->leg_accounts[0]->code;
 }
 
+/* Texts like wallet.debit.committed, made once. */
+static const char *
+event_type_of_work(const Work *work)
+{
+	static char types[LEDGER_COMMAND_TYPES][LEDGER_EXPIRED + 1][EVENT_TYPE_BYTES];
+	char	   *type = types[work->command->type][work->status];
+
+	Assert(work->status <= LEDGER_EXPIRED);
+	if (type[0] == '\0')
+		snprintf(type, EVENT_TYPE_BYTES, "wallet.%s.%s",
+				 ledger_command_names[work->command->type],
+				 ledger_status_names[work->status]);
+	return type;
+}
+
 static bool
 event_of_work(OutboxEvent *event, const Segment *segment, const Work *work)
 {
 	StringInfoData payload;
 
 	memset(event, 0, sizeof(*event));
-	event->event_type = psprintf("wallet.%s.%s", ledger_command_names[work->command->type],
-								 ledger_status_names[work->status]);
+	event->event_type = event_type_of_work(work);
 	if (!settings_event_type_enabled(event->event_type))
 		return false;
 	initStringInfo(&payload);
@@ -159,8 +162,8 @@ event_of_expiry(OutboxEvent *event, const Hold *hold, const JournalRow *row)
 	json_member_text(&payload, "account_id", account->code);
 	json_member_money(&payload, "amount_minor", row->amount_minor, account->exponent);
 	json_member_text(&payload, "currency", account->currency);
-	member_id(&payload, "transaction_id", "t_", row->id);
-	member_id(&payload, "hold_id", "h_", hold->id);
+	json_member_id(&payload, "transaction_id", 't', row->id);
+	json_member_id(&payload, "hold_id", 'h', hold->id);
 	json_member_time(&payload, "expires_at", hold->expires_at);
 	json_member_money(&payload, "hold_remaining", 0, account->exponent);
 	json_member_money(&payload, "released_minor", row->released_minor, account->exponent);

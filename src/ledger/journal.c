@@ -31,11 +31,11 @@ enum
 {
 	JOURNAL_ID,
 	JOURNAL_ACCOUNT_ID,
-	JOURNAL_ENTRY_ID,
 	JOURNAL_COUNTERPARTY_ID,
 	JOURNAL_HOLD_ID,
 	JOURNAL_REVERSES,
 	JOURNAL_VERSION,
+	JOURNAL_COUNTERPARTY_VERSION,
 	JOURNAL_ACTOR_ID,
 	JOURNAL_XID,
 	JOURNAL_RECORDED_AT,
@@ -59,19 +59,19 @@ enum
 	JOURNAL_REGION,
 	JOURNAL_METADATA,
 	JOURNAL_DETAIL,
-	JOURNAL_ENTRY_BLOCKS,
 	JOURNAL_LEG_ACCOUNT_IDS,
+	JOURNAL_LEG_VERSIONS,
 	JOURNAL_COLUMNS
 };
 
 static const RowColumn journal_columns[JOURNAL_COLUMNS] = {
 	{"id", INT8OID},
 	{"account_id", INT8OID},
-	{"entry_id", INT8OID},
 	{"counterparty_id", INT8OID},
 	{"hold_id", INT8OID},
 	{"reverses", INT8OID},
 	{"version", INT8OID},
+	{"counterparty_version", INT8OID},
 	{"actor_id", INT8OID},
 	{"xid", XID8OID},
 	{"recorded_at", TIMESTAMPTZOID},
@@ -95,8 +95,8 @@ static const RowColumn journal_columns[JOURNAL_COLUMNS] = {
 	{"region", TEXTOID},
 	{"metadata", JSONBOID},
 	{"detail", JSONOID},
-	{"entry_blocks", INT8ARRAYOID},
-	{"leg_account_ids", INT8ARRAYOID}
+	{"leg_account_ids", INT8ARRAYOID},
+	{"leg_versions", INT8ARRAYOID}
 };
 
 static const char *const journal_indexes[] = {"journal_id"};
@@ -127,9 +127,7 @@ static const RowColumn entry_columns[ENTRY_COLUMNS] = {
 	{"posted", NUMERICOID}
 };
 
-#define ENTRY_INDEX_ACCOUNT	0
-#define ENTRY_INDEX_PAIR	1
-static const char *const entry_indexes[] = {"entry_account", "entry_pair"};
+static const char *const entry_indexes[] = {"entry_account"};
 
 static const RowTableSpec entry_spec = {
 	"entry", ENTRY_COLUMNS, entry_columns, lengthof(entry_indexes), entry_indexes
@@ -262,15 +260,15 @@ static JournalRow *
 journal_from_slot(TupleTableSlot *slot)
 {
 	JournalRow *row = palloc0(sizeof(JournalRow));
-	int64	   *accounts;
+	int			version_count;
 
 	row->id = DatumGetInt64(slot->tts_values[JOURNAL_ID]);
 	row->account_id = get_int64(slot, JOURNAL_ACCOUNT_ID);
-	row->entry_id = get_int64(slot, JOURNAL_ENTRY_ID);
 	row->counterparty_id = get_int64(slot, JOURNAL_COUNTERPARTY_ID);
 	row->hold_id = get_int64(slot, JOURNAL_HOLD_ID);
 	row->reverses = get_int64(slot, JOURNAL_REVERSES);
 	row->version = get_int64(slot, JOURNAL_VERSION);
+	row->counterparty_version = get_int64(slot, JOURNAL_COUNTERPARTY_VERSION);
 	row->xmin = row_xmin(slot);
 	row->tid = slot->tts_tid;
 	row->recorded_at = DatumGetTimestampTz(slot->tts_values[JOURNAL_RECORDED_AT]);
@@ -295,11 +293,11 @@ journal_from_slot(TupleTableSlot *slot)
 	row->traceparent = get_text(slot, JOURNAL_TRACEPARENT);
 	row->region = get_text(slot, JOURNAL_REGION);
 	row->detail = get_text(slot, JOURNAL_DETAIL);
-	(void) get_int64_array(slot, JOURNAL_ENTRY_BLOCKS, &row->entry_blocks);
-	row->leg_count = get_int64_array(slot, JOURNAL_LEG_ACCOUNT_IDS, &accounts);
-	row->leg_account_ids = accounts;
+	row->leg_count = get_int64_array(slot, JOURNAL_LEG_ACCOUNT_IDS, &row->leg_account_ids);
+	version_count = get_int64_array(slot, JOURNAL_LEG_VERSIONS, &row->leg_versions);
 	Assert(row->id > 0);
-	Assert((row->leg_count == 0) == (row->entry_blocks == NULL));
+	if (version_count != row->leg_count)
+		elog(ERROR, "unexpected number of legs in journal row %lld", (long long) row->id);
 	return row;
 }
 
@@ -309,11 +307,11 @@ journal_to_slot(const JournalRow *row, int64 actor_id, TupleTableSlot *slot)
 	memset(slot->tts_isnull, false, JOURNAL_COLUMNS);
 	slot->tts_values[JOURNAL_ID] = Int64GetDatum(row->id);
 	set_int64(slot, JOURNAL_ACCOUNT_ID, row->account_id);
-	set_int64(slot, JOURNAL_ENTRY_ID, row->entry_id);
 	set_int64(slot, JOURNAL_COUNTERPARTY_ID, row->counterparty_id);
 	set_int64(slot, JOURNAL_HOLD_ID, row->hold_id);
 	set_int64(slot, JOURNAL_REVERSES, row->reverses);
 	set_int64(slot, JOURNAL_VERSION, row->version);
+	set_int64(slot, JOURNAL_COUNTERPARTY_VERSION, row->counterparty_version);
 	slot->tts_values[JOURNAL_ACTOR_ID] = Int64GetDatum(actor_id);
 	slot->tts_values[JOURNAL_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	slot->tts_values[JOURNAL_RECORDED_AT] = TimestampTzGetDatum(row->recorded_at);
@@ -340,8 +338,8 @@ journal_to_slot(const JournalRow *row, int64 actor_id, TupleTableSlot *slot)
 	slot->tts_isnull[JOURNAL_METADATA] = row->metadata == NULL;
 	slot->tts_values[JOURNAL_METADATA] = PointerGetDatum(row->metadata);
 	set_text(slot, JOURNAL_DETAIL, row->detail);
-	set_int64_array(slot, JOURNAL_ENTRY_BLOCKS, row->entry_blocks, (row->leg_count + 1) / 2);
 	set_int64_array(slot, JOURNAL_LEG_ACCOUNT_IDS, row->leg_account_ids, row->leg_count);
+	set_int64_array(slot, JOURNAL_LEG_VERSIONS, row->leg_versions, row->leg_count);
 	row_slot_store(slot);
 }
 
@@ -406,6 +404,14 @@ journal_lock(const JournalRow *row, Snapshot snapshot)
 
 /* ---------- entries ---------- */
 
+int
+journal_entry_count(const JournalRow *row)
+{
+	if (row->status != LEDGER_COMMITTED)
+		return 0;
+	return row->leg_count > 0 ? row->leg_count : 2;
+}
+
 static int
 compare_entries(const void *a, const void *b)
 {
@@ -414,6 +420,8 @@ compare_entries(const void *a, const void *b)
 
 	if (left->account_id != right->account_id)
 		return left->account_id < right->account_id ? -1 : 1;
+	if (left->version != right->version)
+		return left->version < right->version ? -1 : 1;
 	return left->id < right->id ? -1 : 1;
 }
 
@@ -435,7 +443,8 @@ entries_write(EntryRow *entries, int count)
 			const EntryRow *entry = &entries[done + i];
 			TupleTableSlot *slot = row_slot(table, i);
 
-			Assert(entry->id > 0 && entry->amount_minor != 0);
+			Assert(entry->id / ENTRY_LEGS_MAX == entry->journal_id);
+			Assert(entry->journal_id > 0 && entry->amount_minor != 0);
 			memset(slot->tts_isnull, false, ENTRY_COLUMNS);
 			slot->tts_values[ENTRY_ID] = Int64GetDatum(entry->id);
 			slot->tts_values[ENTRY_ACCOUNT_ID] = Int64GetDatum(entry->account_id);
@@ -451,38 +460,23 @@ entries_write(EntryRow *entries, int count)
 	row_close(table);
 }
 
-int64
-journal_id_of_entry(int64 entry_id, Snapshot snapshot)
-{
-	RowTable   *table = row_open_read(&entry_spec);
-	ScanKeyData key;
-	TupleTableSlot *slot;
-	int64		journal_id = 0;
-
-	/* the index holds the odd id of each pair */
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(entry_id % 2 == 1 ? entry_id : entry_id - 1));
-	row_scan_begin(table, ENTRY_INDEX_PAIR, snapshot, 1, &key, false);
-	slot = row_scan_next(table);
-	if (slot != NULL)
-		journal_id = DatumGetInt64(slot->tts_values[ENTRY_JOURNAL_ID]);
-	row_scan_end(table);
-	row_close(table);
-	return journal_id;
-}
-
 bool
-entry_amount(int64 account_id, int64 entry_id, Snapshot snapshot, int128 *amount)
+entry_amount(const JournalRow *row, int leg, Snapshot snapshot, int128 *amount)
 {
 	RowTable   *table = row_open_read(&entry_spec);
+	int64		place = row->leg_versions[leg] != 0 ? row->leg_versions[leg] :
+		entry_id_of_leg(row->id, leg);
 	ScanKeyData keys[2];
 	TupleTableSlot *slot;
 
-	Assert(account_id > 0 && entry_id > 0);
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account_id));
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(entry_id));
-	row_scan_begin(table, ENTRY_INDEX_ACCOUNT, snapshot, 2, keys, false);
+	Assert(leg >= 0 && leg < row->leg_count);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(row->leg_account_ids[leg]));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(place));
+	row_scan_begin(table, 0, snapshot, 2, keys, false);
 	slot = row_scan_next(table);
+	Assert(slot == NULL ||
+		   DatumGetInt64(slot->tts_values[ENTRY_ID]) == entry_id_of_leg(row->id, leg));
 	if (slot != NULL)
 		(void) get_money(slot, ENTRY_AMOUNT, amount);
 	row_scan_end(table);

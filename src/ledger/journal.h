@@ -5,11 +5,15 @@
  * Invariants:
  *	J1	A journal row and an entry are inserted once and never changed.
  *	J2	A journal row holds everything that a replay answers [F9].
- *	J3	Entry ids are drawn in pairs (odd, even) after all locks are held and the
- *		xid exists; nothing waits between the draw and the insert [I4].
+ *	J3	The id of an entry is its journal id and the number of its leg in one: an
+ *		entry needs no sequence and no index of its own id.  A journal id is drawn
+ *		at the claim, when the xid exists [I4], so the order of ids is not the order
+ *		in which a wallet's entries were posted; that is the order of its versions.
  *	J4	The legs of a row, summed per currency, are zero.
  *	J5	Reversals of a row never return more than it moved: the sum is kept in
  *		failsafe.reversible, under the lock of the journal row [F7].
+ *	J6	An entry's place in its account is its version in a wallet, its id in a
+ *		system account: entry_account has the one or the other.
  */
 #ifndef FAILSAFE_LEDGER_JOURNAL_H
 #define FAILSAFE_LEDGER_JOURNAL_H
@@ -19,15 +23,18 @@
 
 #include "ledger/command.h"
 
+/* Room for legs, numbered from 0, in the ids of one journal row [J3]; SQL says 1024 too. */
+#define ENTRY_LEGS_MAX	1024
+
 typedef struct JournalRow
 {
 	int64		id;
 	int64		account_id;		/* 0 = NULL, also below */
-	int64		entry_id;
 	int64		counterparty_id;
 	int64		hold_id;
 	int64		reverses;
 	int64		version;
+	int64		counterparty_version;
 	TransactionId xmin;			/* when read */
 	ItemPointerData tid;		/* when read */
 	TimestampTz recorded_at;
@@ -58,8 +65,8 @@ typedef struct JournalRow
 	Jsonb	   *metadata;
 	const char *detail;
 	int			leg_count;		/* postings and their reversals only */
-	int64	   *entry_blocks;	/* (leg_count + 1) / 2 */
 	int64	   *leg_account_ids;	/* leg_count */
+	int64	   *leg_versions;	/* leg_count; 0 = system account */
 } JournalRow;
 
 typedef struct EntryRow
@@ -74,14 +81,21 @@ typedef struct EntryRow
 	int128		posted_minor;
 } EntryRow;
 
+static inline int64
+entry_id_of_leg(int64 journal_id, int leg)
+{
+	Assert(journal_id > 0 && leg >= 0 && leg < ENTRY_LEGS_MAX);
+	return journal_id * ENTRY_LEGS_MAX + leg;
+}
+
 /* Read one row; NULL when the snapshot sees none. */
 extern JournalRow *journal_read(int64 id, Snapshot snapshot);
 
-/* The journal id that an entry id belongs to; 0 when there is none. */
-extern int64 journal_id_of_entry(int64 entry_id, Snapshot snapshot);
+/* How many entries the row has. */
+extern int	journal_entry_count(const JournalRow *row);
 
-/* The amount of an entry of an account; false when the snapshot sees none. */
-extern bool entry_amount(int64 account_id, int64 entry_id, Snapshot snapshot, int128 *amount);
+/* The amount of a leg of a posting; false when the snapshot sees no entry. */
+extern bool entry_amount(const JournalRow *row, int leg, Snapshot snapshot, int128 *amount);
 
 extern void journal_write(const JournalRow *rows, int count);
 extern void entries_write(EntryRow *entries, int count);	/* sorts them */

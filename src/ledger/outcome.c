@@ -17,7 +17,8 @@ outcome_from_row(LedgerOutcome *outcome, const JournalRow *row)
 	outcome->status = row->status;
 	outcome->code = row->code;
 	outcome->journal_id = row->id;
-	outcome->entry_id = row->account_id != 0 ? row->entry_id : 0;	/* a posting names none */
+	if (row->account_id != 0 && journal_entry_count(row) > 0)	/* a posting names none */
+		outcome->entry_id = entry_id_of_leg(row->id, 0);
 	outcome->hold_id = row->hold_id;
 	outcome->has_balances = row->has_balances;
 	outcome->has_held = row->has_held;

@@ -36,48 +36,49 @@ $body$;
 COMMENT ON FUNCTION failsafe._recorded_horizon() IS
 'No entry that a later snapshot does not see can be recorded before this time; -infinity where that is not known.';
 
--- Within a wallet ids, versions and recording times have the same order, so the last
--- entry of a time is found by bisection: about as many probes as the ids have bits.
-CREATE FUNCTION failsafe._wallet_entry_at(account_id int8, at timestamptz) RETURNS int8
+-- Within a wallet versions and recording times have the same order, so the last entry of
+-- a time is found by bisection: about as many probes as the version has bits.
+CREATE FUNCTION failsafe._wallet_version_at(account_id int8, at timestamptz) RETURNS int8
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-	found_id int8 := 0;			-- recorded at or before the time
-	low int8 := 0;				-- nothing above found_id up to here is later than the time
+	found_version int8 := 0;	-- recorded at or before the time
+	low int8 := 0;				-- nothing above it up to here is later than the time
 	high int8;					-- everything from here on is later than the time
 	middle int8;
 	probe record;
 BEGIN
-	SELECT e.id INTO high
+	SELECT e.version INTO high
 	FROM failsafe.entry AS e
-	WHERE e.account_id = _wallet_entry_at.account_id
-	ORDER BY e.id DESC LIMIT 1;
+	WHERE e.account_id = _wallet_version_at.account_id
+	ORDER BY coalesce(e.version, e.id) DESC LIMIT 1;
 	high := coalesce(high, 0) + 1;
 	middle := high - 1;
 
 	WHILE high - low > 1 LOOP
-		SELECT e.id, j.recorded_at INTO probe
+		SELECT e.version, j.recorded_at INTO probe
 		FROM failsafe.entry AS e
 		JOIN failsafe.journal AS j ON j.id = e.journal_id
-		WHERE e.account_id = _wallet_entry_at.account_id AND e.id > low AND e.id <= middle
-		ORDER BY e.id DESC LIMIT 1;
+		WHERE e.account_id = _wallet_version_at.account_id
+		  AND coalesce(e.version, e.id) > low AND coalesce(e.version, e.id) <= middle
+		ORDER BY coalesce(e.version, e.id) DESC LIMIT 1;
 
 		IF NOT FOUND THEN
 			low := middle;
 		ELSIF probe.recorded_at <= at THEN
-			found_id := probe.id;
+			found_version := probe.version;
 			low := middle;
 		ELSE
-			high := probe.id;
+			high := probe.version;
 		END IF;
 		middle := low + (high - low) / 2;
 	END LOOP;
-	RETURN found_id;
+	RETURN found_version;
 END
 $body$;
-COMMENT ON FUNCTION failsafe._wallet_entry_at(int8, timestamptz) IS
-'The id of the wallet''s last entry recorded at or before the time, 0 when there is none.';
+COMMENT ON FUNCTION failsafe._wallet_version_at(int8, timestamptz) IS
+'The version of the wallet''s last entry recorded at or before the time, 0 when there is none.';
 
 CREATE FUNCTION failsafe._wallet_balance_at(account_id int8, at timestamptz, effective bool,
 											OUT posted numeric, OUT version int8)
@@ -85,13 +86,14 @@ LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-	last_id int8 := failsafe._wallet_entry_at(account_id, at);
+	last_version int8 := failsafe._wallet_version_at(account_id, at);
 BEGIN
-	SELECT e.posted, e.version INTO posted, version
+	SELECT e.posted INTO posted
 	FROM failsafe.entry AS e
-	WHERE e.account_id = _wallet_balance_at.account_id AND e.id = last_id;
+	WHERE e.account_id = _wallet_balance_at.account_id
+	  AND coalesce(e.version, e.id) = last_version;
 	posted := coalesce(posted, 0);
-	version := coalesce(version, 0);
+	version := last_version;
 
 	-- An entry is never effective later than recorded, so the entries recorded by then
 	-- all count, and those recorded later count where they were back-dated far enough.
@@ -100,7 +102,7 @@ BEGIN
 		posted := posted + coalesce(
 			(SELECT sum(e.amount) FROM failsafe.entry AS e
 			 WHERE e.account_id = _wallet_balance_at.account_id
-			   AND e.effective_at <= at AND e.id > last_id), 0);
+			   AND e.effective_at <= at AND e.version > last_version), 0);
 	END IF;
 END
 $body$;
@@ -151,7 +153,7 @@ BEGIN
 	SELECT sum(e.amount) INTO later
 	FROM failsafe._system_windows(account_id, '-infinity', at) AS w
 	JOIN failsafe.entry AS e ON e.account_id = _system_balance_at.account_id
-		AND e.id > w.after_id AND e.id <= w.last_id
+		AND coalesce(e.version, e.id) > w.after_id AND coalesce(e.version, e.id) <= w.last_id
 	JOIN failsafe.journal AS j ON j.id = e.journal_id
 	WHERE w.last_id > base_id AND j.recorded_at <= at;
 
@@ -212,7 +214,7 @@ Errors: ACCOUNT_UNKNOWN, VALUE_REQUIRED, OPTION_INVALID.';
 
 CREATE FUNCTION failsafe._statement_windows(account_id int8, kind text, since timestamptz,
 											until timestamptz)
-RETURNS TABLE (after_id int8, last_id int8)
+RETURNS TABLE (after_place int8, last_place int8)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -220,51 +222,53 @@ SELECT w.after_id, w.last_id
 FROM failsafe._system_windows(account_id, since, until) AS w
 WHERE kind = 'system'
 UNION ALL
-SELECT failsafe._wallet_entry_at(account_id, since - interval '1 microsecond'),
-	   failsafe._wallet_entry_at(account_id, until - interval '1 microsecond')
+SELECT failsafe._wallet_version_at(account_id, since - interval '1 microsecond'),
+	   failsafe._wallet_version_at(account_id, until - interval '1 microsecond')
 WHERE kind <> 'system'
 $body$;
 COMMENT ON FUNCTION failsafe._statement_windows(int8, text, timestamptz, timestamptz) IS
-'Ranges of entry ids (after_id, last_id] that hold every entry of the account recorded between the two times.';
+'Ranges of places (after_place, last_place] that hold every entry of the account recorded between the two times. The place of an entry is its version in a wallet, its id in a system account.';
 
--- The entries of one page, in its order, at most max_rows of them.
+-- The places of one page, in its order, at most max_rows of them.
 CREATE FUNCTION failsafe._statement_page(account_id int8, kind text, since timestamptz,
-										 until timestamptz, max_rows int4, after_id int8,
+										 until timestamptz, max_rows int4, after_place int8,
 										 descending bool)
 RETURNS SETOF int8
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-	above_id int8 := CASE WHEN descending THEN 0 ELSE coalesce(after_id, 0) END;
-	below_id int8 := CASE WHEN descending THEN coalesce(after_id, 9223372036854775807)
-						  ELSE 9223372036854775807 END;
+	above int8 := CASE WHEN descending THEN 0 ELSE coalesce(after_place, 0) END;
+	below int8 := CASE WHEN descending THEN coalesce(after_place, 9223372036854775807)
+					   ELSE 9223372036854775807 END;
 	part record;
 	row_count int8;
 	missing int8 := max_rows;
 BEGIN
 	FOR part IN
-		SELECT greatest(w.after_id, above_id) AS low, w.last_id AS high
+		SELECT greatest(w.after_place, above) AS low, w.last_place AS high
 		FROM failsafe._statement_windows(account_id, kind, since, until) AS w
-		WHERE w.last_id > above_id AND w.after_id < below_id
-		ORDER BY CASE WHEN descending THEN - w.after_id ELSE w.after_id END
+		WHERE w.last_place > above AND w.after_place < below
+		ORDER BY CASE WHEN descending THEN - w.after_place ELSE w.after_place END
 	LOOP
 		IF descending THEN
 			RETURN QUERY
-				SELECT e.id
+				SELECT coalesce(e.version, e.id)
 				FROM failsafe.entry AS e JOIN failsafe.journal AS j ON j.id = e.journal_id
 				WHERE e.account_id = _statement_page.account_id
-				  AND e.id > part.low AND e.id <= part.high AND e.id < below_id
+				  AND coalesce(e.version, e.id) > part.low
+				  AND coalesce(e.version, e.id) <= part.high AND coalesce(e.version, e.id) < below
 				  AND j.recorded_at >= since AND j.recorded_at < until
-				ORDER BY e.id DESC LIMIT missing;
+				ORDER BY coalesce(e.version, e.id) DESC LIMIT missing;
 		ELSE
 			RETURN QUERY
-				SELECT e.id
+				SELECT coalesce(e.version, e.id)
 				FROM failsafe.entry AS e JOIN failsafe.journal AS j ON j.id = e.journal_id
 				WHERE e.account_id = _statement_page.account_id
-				  AND e.id > part.low AND e.id <= part.high AND e.id < below_id
+				  AND coalesce(e.version, e.id) > part.low
+				  AND coalesce(e.version, e.id) <= part.high
 				  AND j.recorded_at >= since AND j.recorded_at < until
-				ORDER BY e.id LIMIT missing;
+				ORDER BY coalesce(e.version, e.id) LIMIT missing;
 		END IF;
 		GET DIAGNOSTICS row_count = ROW_COUNT;
 		missing := missing - row_count;
@@ -273,7 +277,21 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe._statement_page(int8, text, timestamptz, timestamptz, int4, int8, bool) IS
-'The entry ids of one page of a statement.';
+'The places of the entries of one page of a statement.';
+
+CREATE FUNCTION failsafe._entry_place(account_id int8, entry_id int8) RETURNS int8
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $body$
+SELECT leg.leg_place
+FROM failsafe.journal AS j
+CROSS JOIN LATERAL failsafe._transaction_legs(j.id, j.status, j.account_id, j.version,
+			j.counterparty_id, j.counterparty_version, j.leg_account_ids, j.leg_versions) AS leg
+WHERE j.id = _entry_place.entry_id / 1024 AND leg.leg_entry_id = _entry_place.entry_id
+  AND leg.leg_account_id = _entry_place.account_id
+$body$;
+COMMENT ON FUNCTION failsafe._entry_place(int8, int8) IS
+'The place of an entry in this account; NULL when it is none of its entries.';
 
 CREATE FUNCTION failsafe.account_statement(
 	code text, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL,
@@ -288,7 +306,7 @@ AS $body$
 #variable_conflict use_column
 DECLARE
 	row_order text := coalesce(options ->> 'order', 'asc');
-	after_id int8 := failsafe._id_number('e', account_statement.after);
+	after_place int8;
 	asked failsafe.account;
 BEGIN
 	PERFORM failsafe._options_check(options, 'order');
@@ -299,10 +317,11 @@ BEGIN
 	IF max_rows NOT BETWEEN 1 AND 10000 THEN
 		PERFORM failsafe._raise('OPTION_INVALID', 'max_rows', 'field', 'max_rows');
 	END IF;
-	IF account_statement.after IS NOT NULL AND after_id IS NULL THEN
+	asked := failsafe._account_find(account_statement.code);
+	after_place := failsafe._entry_place(asked.id, failsafe._id_number('e', account_statement.after));
+	IF account_statement.after IS NOT NULL AND after_place IS NULL THEN
 		PERFORM failsafe._raise('OPTION_INVALID', 'after', 'field', 'after');
 	END IF;
-	asked := failsafe._account_find(account_statement.code);
 
 	RETURN QUERY
 		SELECT 'e_' || e.id, 't_' || j.id, j.recorded_at,
@@ -312,8 +331,9 @@ BEGIN
 		FROM failsafe._statement_page(asked.id, asked.kind,
 				coalesce(account_statement.since, '-infinity'),
 				coalesce(account_statement.until, 'infinity'),
-				max_rows, after_id, row_order = 'desc') WITH ORDINALITY AS page (id, number)
-		JOIN failsafe.entry AS e ON e.account_id = asked.id AND e.id = page.id
+				max_rows, after_place, row_order = 'desc') WITH ORDINALITY AS page (place, number)
+		JOIN failsafe.entry AS e ON e.account_id = asked.id
+			AND coalesce(e.version, e.id) = page.place
 		JOIN failsafe.journal AS j ON j.id = e.journal_id
 		LEFT JOIN failsafe.account AS other
 			ON other.id = CASE j.account_id WHEN asked.id THEN j.counterparty_id
@@ -323,8 +343,8 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe.account_statement(text, timestamptz, timestamptz, int4, text, jsonb) IS
-'The entries of an account, recorded at or after since and before until (NULL: no bound), in the order in which they were made. Holds move nothing and are not listed.
-max_rows: 1 to 10000. after: the entry_id of the last row of the page before.
+'The entries of an account, recorded at or after since and before until (NULL: no bound). A wallet''s are in the order of their versions, a system account''s in that of their ids: about the order in which their transactions began. Holds move nothing and are not listed.
+max_rows: 1 to 10000. after: the entry_id of the last row of the page before; another account''s is refused.
 options: order (asc or desc).
 amount and posted are minor units, + raises posted. posted and version are NULL for system accounts. counterparty is NULL where a posting has more than two legs.
 Errors: ACCOUNT_UNKNOWN, VALUE_REQUIRED, OPTION_INVALID.';

@@ -184,7 +184,7 @@ $body$;
 COMMENT ON FUNCTION failsafe._account_find(text) IS
 'The account of the session''s tenant that has this code. Raises ACCOUNT_UNKNOWN.';
 
--- Legs are drawn in pairs: the pair of an entry is found by its odd id.
+-- An entry id is 1024 times its journal id plus the number of its leg.
 CREATE FUNCTION failsafe._transaction_find(designator text, tenants int4[]) RETURNS int8
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -197,17 +197,37 @@ WHERE j.tenant_id = ANY (tenants)
 		(SELECT k.journal_id FROM failsafe.idempotency_key AS k
 		 WHERE k.tenant_id = ANY (tenants) AND k.key = substr(designator, 5)
 		 ORDER BY k.journal_id LIMIT 1)
-	WHEN starts_with(designator, 'e_') THEN
-		(SELECT e.journal_id FROM failsafe.entry AS e
-		 WHERE e.id % 2 = 1
-		   AND e.id = (SELECT number - (number + 1) % 2
-					   FROM failsafe._id_number('e', designator) AS number)
-		 LIMIT 1)
+	WHEN starts_with(designator, 'e_') THEN failsafe._id_number('e', designator) / 1024
 	ELSE failsafe._id_number('t', designator)
 	END
+  AND (NOT starts_with(designator, 'e_')
+	   OR j.status = 'committed'
+		  AND failsafe._id_number('e', designator) % 1024
+			  < coalesce(cardinality(j.leg_account_ids), 2))
 $body$;
 COMMENT ON FUNCTION failsafe._transaction_find(text, int4[]) IS
 'The journal id behind t_..., e_... or key:..., NULL when there is none in these tenants.';
+
+-- The legs that a transaction names: a posting lists their accounts and versions, any
+-- other movement has leg 0 on its account and leg 1 on its counterparty.
+CREATE FUNCTION failsafe._transaction_legs(
+	id int8, status text, account_id int8, version int8, counterparty_id int8,
+	counterparty_version int8, leg_account_ids int8[], leg_versions int8[])
+RETURNS TABLE (leg_number int8, leg_entry_id int8, leg_account_id int8, leg_place int8)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $body$
+SELECT leg.number - 1, 1024 * id + leg.number - 1, leg.account_id,
+	   coalesce(nullif(leg.version, 0), 1024 * id + leg.number - 1)
+FROM unnest(leg_account_ids, leg_versions) WITH ORDINALITY AS leg (account_id, version, number)
+UNION ALL
+SELECT 0, 1024 * id, account_id, coalesce(version, 1024 * id)
+WHERE leg_account_ids IS NULL AND status = 'committed'
+UNION ALL
+SELECT 1, 1024 * id + 1, counterparty_id, coalesce(counterparty_version, 1024 * id + 1)
+WHERE leg_account_ids IS NULL AND status = 'committed'
+$body$;
+COMMENT ON FUNCTION failsafe._transaction_legs(int8, text, int8, int8, int8, int8, int8[], int8[]) IS
+'The legs of a journal row: the id, the account and the place in the account of each entry.';
 
 CREATE FUNCTION failsafe._actor_label(actor_id int8) RETURNS text
 LANGUAGE sql STABLE PARALLEL UNSAFE

@@ -20,6 +20,7 @@
 
 #include "base/row.h"
 #include "base/settings.h"
+#include "base/text.h"
 #include "ledger/apply.h"
 #include "ledger/surface.h"
 
@@ -147,15 +148,13 @@ put_text(Datum *values, bool *isnull, int column, const char *value)
 }
 
 static void
-put_id(Datum *values, bool *isnull, int column, const char *prefix, int64 id)
+put_id(Datum *values, bool *isnull, int column, char letter, int64 id)
 {
-	char		text[32];
+	char		text[TEXT_ID_BYTES];
 
 	isnull[column] = id == 0;
-	if (id == 0)
-		return;
-	snprintf(text, sizeof(text), "%s%lld", prefix, (long long) id);
-	values[column] = CStringGetTextDatum(text);
+	if (id != 0)
+		values[column] = CStringGetTextDatum(text_id(text, letter, id));
 }
 
 static void
@@ -173,9 +172,9 @@ wallet_result_values(const LedgerOutcome *outcome, Datum *values, bool *isnull)
 
 	memset(isnull, false, WALLET_RESULT_COLUMNS * sizeof(bool));
 	put_text(values, isnull, column++, ledger_status_names[outcome->status]);
-	put_id(values, isnull, column++, "t_", outcome->journal_id);
-	put_id(values, isnull, column++, "e_", outcome->entry_id);
-	put_id(values, isnull, column++, "h_", outcome->hold_id);
+	put_id(values, isnull, column++, 't', outcome->journal_id);
+	put_id(values, isnull, column++, 'e', outcome->entry_id);
+	put_id(values, isnull, column++, 'h', outcome->hold_id);
 	put_money(values, isnull, column++, outcome->has_balances, outcome->posted_minor);
 	put_money(values, isnull, column++, outcome->has_held, outcome->held_minor);
 	put_money(values, isnull, column++, outcome->has_available, outcome->available_minor);

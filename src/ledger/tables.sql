@@ -54,11 +54,11 @@ CREATE SEQUENCE failsafe.account_change_id_seq OWNED BY failsafe.account_change.
 CREATE TABLE failsafe.journal (
 	id int8 NOT NULL,				-- t_...
 	account_id int8,				-- the account named first; NULL for a posting
-	entry_id int8,					-- the leg on that account; first leg of a posting
 	counterparty_id int8,
 	hold_id int8,					-- the hold it placed or touched
 	reverses int8,					-- journal id
 	version int8,					-- of the account, after
+	counterparty_version int8,		-- of the counterparty, after; NULL for system accounts
 	actor_id int8 NOT NULL,
 	xid xid8 NOT NULL,
 	recorded_at timestamptz NOT NULL,
@@ -82,8 +82,8 @@ CREATE TABLE failsafe.journal (
 	region text,
 	metadata jsonb,
 	detail json,					-- of a decline
-	entry_blocks int8[],			-- of a posting: the first entry ids of its pairs
-	leg_account_ids int8[]			-- of a posting: its accounts, in the order of the legs
+	leg_account_ids int8[],			-- of a posting: its accounts, in the order of the legs
+	leg_versions int8[]				-- of a posting: their versions after each leg; 0 for system accounts
 );
 CREATE UNIQUE INDEX journal_id ON failsafe.journal (id);
 CREATE INDEX journal_reference ON failsafe.journal (reference, tenant_id) WHERE reference IS NOT NULL;
@@ -92,8 +92,10 @@ CREATE INDEX journal_hold_id ON failsafe.journal (hold_id) WHERE hold_id IS NOT 
 CREATE INDEX journal_reverses ON failsafe.journal (reverses) WHERE reverses IS NOT NULL;
 CREATE SEQUENCE failsafe.journal_id_seq;
 
--- The legs.  Ids are drawn in pairs (odd, even), so that the index over odd ids finds
--- every pair: half the index for a look-up by e_...
+-- The legs.  id = 1024 * journal_id + number of the leg, from 0: it leads to the journal
+-- row, whose accounts and versions lead back, so no index has it.  The place of an entry
+-- in its account is coalesce(version, id): versions are the order in which a wallet's
+-- entries were posted; ids are drawn before its lock is waited for.
 CREATE TABLE failsafe.entry (
 	id int8 NOT NULL,				-- e_...
 	account_id int8 NOT NULL,
@@ -103,10 +105,8 @@ CREATE TABLE failsafe.entry (
 	amount numeric NOT NULL,		-- '+' raises posted, '-' lowers it
 	posted numeric					-- of the account, after; NULL for system accounts
 );
-CREATE INDEX entry_account ON failsafe.entry (account_id, id);
-CREATE INDEX entry_pair ON failsafe.entry (id) WHERE id % 2 = 1;
+CREATE INDEX entry_account ON failsafe.entry (account_id, (coalesce(version, id)));
 CREATE INDEX entry_effective ON failsafe.entry (account_id, effective_at) WHERE effective_at IS NOT NULL;
-CREATE SEQUENCE failsafe.entry_id_seq INCREMENT BY 2;
 
 -- Reserved money.  Rows have no lock of their own: they live under the lock of their
 -- account's balance.  id = the journal id of the command that placed the hold.
@@ -171,15 +171,13 @@ COMMENT ON COLUMN failsafe.journal.posted IS
 'of the account named first, after the command; so are held, available and version';
 COMMENT ON COLUMN failsafe.journal.released IS
 'held money that the command set free without moving it';
-COMMENT ON SEQUENCE failsafe.journal_id_seq IS 'numbers of t_... and h_...; gaps are normal';
+COMMENT ON SEQUENCE failsafe.journal_id_seq IS 'numbers of t_... and h_..., and in 1024 parts of e_...; gaps are normal';
 COMMENT ON TABLE failsafe.entry IS
 'The legs of transactions, in minor units; append-only. They add up to zero in each currency. Read failsafe.entries.';
 COMMENT ON COLUMN failsafe.entry.amount IS '+ raises the account''s posted balance, - lowers it';
 COMMENT ON COLUMN failsafe.entry.version IS
 '1, 2, 3 ... of a wallet, without gaps; NULL for system accounts';
 COMMENT ON COLUMN failsafe.entry.effective_at IS 'where back-dated; else when it was recorded';
-COMMENT ON SEQUENCE failsafe.entry_id_seq IS
-'numbers of e_..., drawn in pairs (odd, even); gaps are normal';
 COMMENT ON TABLE failsafe.hold IS
 'Reserved money. amount = captured + released + what remains; an open hold has a rest.';
 COMMENT ON COLUMN failsafe.hold.id IS 'the number of the transaction that placed it';

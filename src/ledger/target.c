@@ -36,6 +36,7 @@ static JournalRow *
 target_row(Segment *segment, const char *target, Snapshot snapshot)
 {
 	int64		id = 0;
+	int			leg = -1;
 	JournalRow *row;
 
 	if (strncmp(target, "key:", 4) == 0)
@@ -53,11 +54,11 @@ target_row(Segment *segment, const char *target, Snapshot snapshot)
 	else if (strncmp(target, "e_", 2) == 0)
 	{
 		id = designator_number(target);
-		if (id != 0)
-			id = journal_id_of_entry(id, snapshot);
+		leg = id % ENTRY_LEGS_MAX;
+		id = id / ENTRY_LEGS_MAX;
 	}
 	row = id == 0 ? NULL : journal_read(id, snapshot);
-	if (row != NULL && row->tenant_id != segment->tenant_id)
+	if (row != NULL && (row->tenant_id != segment->tenant_id || leg >= journal_entry_count(row)))
 		return NULL;
 	return row;
 }

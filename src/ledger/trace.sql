@@ -151,9 +151,10 @@ SELECT j.recorded_at, 'entry', 'e_' || e.id,
 				 'posted=' || e.posted, 'version=' || e.version),
 	   NULL
 FROM failsafe.journal AS j
-CROSS JOIN LATERAL failsafe._transaction_legs(j.entry_id, j.account_id, j.counterparty_id,
-			j.entry_blocks, j.leg_account_ids) AS leg
-JOIN failsafe.entry AS e ON e.account_id = leg.leg_account_id AND e.id = leg.leg_entry_id
+CROSS JOIN LATERAL failsafe._transaction_legs(j.id, j.status, j.account_id, j.version,
+			j.counterparty_id, j.counterparty_version, j.leg_account_ids, j.leg_versions) AS leg
+JOIN failsafe.entry AS e ON e.account_id = leg.leg_account_id
+	AND coalesce(e.version, e.id) = leg.leg_place
 JOIN failsafe.account AS a ON a.id = e.account_id
 WHERE j.id = ANY (journal_ids)
 $body$;

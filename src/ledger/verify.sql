@@ -3,11 +3,9 @@
 -- Each function below returns one row a fault: the rule, the object and a detail.  They
 -- are STABLE and are called by one statement of ledger_verify(), so all of them read
 -- the same snapshot and concurrent commands raise no false alarm.  All take the same
--- scope: the tenants, one account or NULL, and the first transaction and the last
--- entry that need not be looked at again (0: look at all).
+-- scope: the tenants, one account or NULL, and the first transaction to look at (0: all).
 
-CREATE FUNCTION failsafe._verify_sums(tenants int4[], only_account int8, from_journal int8,
-									  after_entry int8)
+CREATE FUNCTION failsafe._verify_sums(tenants int4[], only_account int8, from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -25,45 +23,57 @@ SELECT 'transaction_sum', 't_' || e.journal_id,
 	   format('the entries in %s add up to %s, not to 0', a.currency, sum(e.amount))
 FROM failsafe.entry AS e
 JOIN failsafe.account AS a ON a.id = e.account_id
-WHERE only_account IS NULL AND e.id > after_entry AND e.journal_id >= from_journal
+WHERE only_account IS NULL AND e.journal_id >= from_journal
   AND a.tenant_id = ANY (tenants)
 GROUP BY e.journal_id, a.currency
 HAVING sum(e.amount) <> 0
 $body$;
-COMMENT ON FUNCTION failsafe._verify_sums(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_sums(int4[], int8, int8) IS
 'Rules currency_sum and transaction_sum.';
 
--- The chain of a wallet is walked from the last entry before the scope, whose version
--- and balance are taken as right.
+-- The chain of a wallet is walked from its first entry in the scope on; the version and
+-- balance of the one before are taken as right.  Journal ids are drawn before a wallet's
+-- lock is waited for, so entries that are not in the scope may follow.
 CREATE FUNCTION failsafe._verify_balances(tenants int4[], only_account int8,
-										  from_journal int8, after_entry int8)
+										  from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
-WITH wallet AS (
+WITH first AS (
+	SELECT e.account_id, min(e.version) AS version
+	FROM failsafe.entry AS e
+	WHERE from_journal > 0 AND e.journal_id >= from_journal
+	  AND (only_account IS NULL OR e.account_id = only_account)
+	GROUP BY e.account_id
+), wallet AS (
 	SELECT a.code, b.posted, b.version,
 		   coalesce(base.posted, 0) + coalesce(chain.amount, 0) AS sum,
 		   coalesce(base.version, 0) + chain.entry_count AS entry_count,
 		   chain.bad_version, chain.bad_posted
 	FROM failsafe.account AS a
 	JOIN failsafe.balance AS b ON b.account_id = a.id
+	LEFT JOIN first ON first.account_id = a.id
 	LEFT JOIN LATERAL (
 		SELECT e.version, e.posted FROM failsafe.entry AS e
-		WHERE e.account_id = a.id AND e.id <= after_entry AND after_entry > 0
-		ORDER BY e.id DESC LIMIT 1) AS base ON true
+		WHERE from_journal > 0 AND e.account_id = a.id
+		  AND coalesce(e.version, e.id) < coalesce(first.version, 9223372036854775807)
+		ORDER BY coalesce(e.version, e.id) DESC LIMIT 1) AS base ON true
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS entry_count, sum(link.amount) AS amount,
-			   min(link.id) FILTER (WHERE link.version IS DISTINCT FROM
-					coalesce(base.version, 0) + link.number) AS bad_version,
-			   min(link.id) FILTER (WHERE link.posted IS DISTINCT FROM
-					coalesce(base.posted, 0) + link.running) AS bad_posted
+			   (array_agg(link.id ORDER BY link.number) FILTER (
+					WHERE link.version IS DISTINCT FROM coalesce(base.version, 0) + link.number))[1]
+					AS bad_version,
+			   (array_agg(link.id ORDER BY link.number) FILTER (
+					WHERE link.posted IS DISTINCT FROM coalesce(base.posted, 0) + link.running))[1]
+					AS bad_posted
 		FROM (SELECT e.id, e.amount, e.version, e.posted,
 					 row_number() OVER in_order AS number,
 					 sum(e.amount) OVER in_order AS running
 			  FROM failsafe.entry AS e
-			  WHERE e.account_id = a.id AND e.id > after_entry
-			  WINDOW in_order AS (ORDER BY e.id ROWS UNBOUNDED PRECEDING)) AS link) AS chain
+			  WHERE e.account_id = a.id AND coalesce(e.version, e.id) > coalesce(base.version, 0)
+			  WINDOW in_order AS (ORDER BY coalesce(e.version, e.id), e.id
+								  ROWS UNBOUNDED PRECEDING)) AS link) AS chain
 	WHERE a.kind = 'wallet' AND a.tenant_id = ANY (tenants)
 	  AND (only_account IS NULL OR a.id = only_account)
 )
@@ -83,11 +93,11 @@ SELECT 'entry_posted', 'e_' || w.bad_posted,
 	   format('posted of account %s is not the sum of the entries up to here', w.code)
 FROM wallet AS w WHERE w.bad_posted IS NOT NULL
 $body$;
-COMMENT ON FUNCTION failsafe._verify_balances(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_balances(int4[], int8, int8) IS
 'Rules balance_posted, balance_version, entry_version and entry_posted.';
 
 CREATE FUNCTION failsafe._verify_accounts(tenants int4[], only_account int8,
-										  from_journal int8, after_entry int8)
+										  from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -115,11 +125,10 @@ WHERE (c.id IS NULL
 	   OR (b.status, b.floor, b.ceiling) IS DISTINCT FROM (c.status, c.floor, c.ceiling))
   AND a.tenant_id = ANY (tenants) AND (only_account IS NULL OR a.id = only_account)
 $body$;
-COMMENT ON FUNCTION failsafe._verify_accounts(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_accounts(int4[], int8, int8) IS
 'Rules account_balance and account_change.';
 
-CREATE FUNCTION failsafe._verify_holds(tenants int4[], only_account int8, from_journal int8,
-									   after_entry int8)
+CREATE FUNCTION failsafe._verify_holds(tenants int4[], only_account int8, from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -183,11 +192,11 @@ WHERE CASE h.status WHEN 'open' THEN h.amount - h.captured - h.released <= 0
 		   ELSE true END
   AND h.tenant_id = ANY (tenants) AND (only_account IS NULL OR h.account_id = only_account)
 $body$;
-COMMENT ON FUNCTION failsafe._verify_holds(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_holds(int4[], int8, int8) IS
 'Rules balance_held, hold_expiry, hold_transaction and hold_status.';
 
 CREATE FUNCTION failsafe._verify_entries(tenants int4[], only_account int8,
-										 from_journal int8, after_entry int8)
+										 from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -195,11 +204,13 @@ AS $body$
 WITH leg AS (
 	SELECT e.id, e.version, e.effective_at, e.posted, a.id AS account_id, a.kind,
 		   a.tenant_id AS account_tenant, j.id AS journal_id, j.tenant_id, j.status,
-		   j.recorded_at, j.effective_at AS stated_at, j.entry_id, j.entry_blocks
+		   j.recorded_at, j.effective_at AS stated_at,
+		   coalesce(cardinality(j.leg_account_ids), 2) AS leg_count
 	FROM failsafe.entry AS e
 	LEFT JOIN failsafe.account AS a ON a.id = e.account_id
 	LEFT JOIN failsafe.journal AS j ON j.id = e.journal_id
-	WHERE e.id > after_entry AND (only_account IS NULL OR e.account_id = only_account)
+	WHERE e.journal_id >= from_journal
+	  AND (only_account IS NULL OR e.account_id = only_account)
 	  AND (a.tenant_id = ANY (tenants) OR j.tenant_id = ANY (tenants)
 		   OR a.id IS NULL AND j.id IS NULL)
 )
@@ -223,61 +234,43 @@ WHERE leg.account_id IS NULL OR leg.journal_id IS NULL OR leg.account_tenant <> 
    OR (leg.kind = 'wallet') <> (leg.posted IS NOT NULL)
    OR leg.effective_at IS DISTINCT FROM
 	  CASE WHEN leg.stated_at < leg.recorded_at THEN leg.stated_at END
-   OR (leg.id - (leg.id + 1) % 2 = ANY (coalesce(leg.entry_blocks, ARRAY[leg.entry_id]))) IS NOT TRUE
+   OR leg.id / 1024 <> leg.journal_id OR leg.id % 1024 >= leg.leg_count
 UNION ALL
 SELECT 'entry_recorded_at', 'e_' || late.id, 'an earlier entry of the account was recorded later'
 FROM (SELECT leg.id, leg.recorded_at,
-			 lag(leg.recorded_at) OVER (PARTITION BY leg.account_id ORDER BY leg.id) AS before
+			 lag(leg.recorded_at) OVER (PARTITION BY leg.account_id
+										ORDER BY leg.version, leg.id) AS before
 	  FROM leg WHERE leg.kind = 'wallet') AS late
 WHERE late.recorded_at < late.before
 $body$;
-COMMENT ON FUNCTION failsafe._verify_entries(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_entries(int4[], int8, int8) IS
 'Rules entry_transaction and entry_recorded_at.';
 
--- The legs that a transaction names: a posting lists their accounts, any other movement
--- has one on its account and the next number on its counterparty.
-CREATE FUNCTION failsafe._transaction_legs(entry_id int8, account_id int8, counterparty_id int8,
-										   entry_blocks int8[], leg_account_ids int8[])
-RETURNS TABLE (leg_entry_id int8, leg_account_id int8)
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $body$
-SELECT entry_blocks[(leg.number + 1) / 2] + (leg.number - 1) % 2, leg.account_id
-FROM unnest(leg_account_ids) WITH ORDINALITY AS leg (account_id, number)
-UNION ALL
-SELECT entry_id, account_id WHERE leg_account_ids IS NULL AND entry_id IS NOT NULL
-UNION ALL
-SELECT entry_id + 1, counterparty_id WHERE leg_account_ids IS NULL AND entry_id IS NOT NULL
-$body$;
-COMMENT ON FUNCTION failsafe._transaction_legs(int8, int8, int8, int8[], int8[]) IS
-'The entry numbers and accounts of a journal row''s legs.';
-
 CREATE FUNCTION failsafe._verify_transactions(tenants int4[], only_account int8,
-											  from_journal int8, after_entry int8)
+											  from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
 SELECT 'transaction_entries', 't_' || j.id,
-	   CASE WHEN (j.status = 'committed') <> (j.entry_id IS NOT NULL) THEN
-				 format('status is %s, entry is %s', j.status, coalesce('e_' || j.entry_id, 'none'))
-			WHEN e.id IS NULL THEN format('entry e_%s is missing', leg.leg_entry_id)
+	   CASE WHEN e.id IS NULL THEN format('entry e_%s is missing', leg.leg_entry_id)
 			WHEN abs(e.amount) IS DISTINCT FROM coalesce(j.amount, abs(e.amount)) THEN
 				 format('amount is %s, e_%s says %s', j.amount, e.id, e.amount)
 			ELSE format('version and posted are %s, %s; e_%s says %s, %s',
 						j.version, j.posted, e.id, e.version, e.posted) END
 FROM failsafe.journal AS j
-LEFT JOIN LATERAL failsafe._transaction_legs(j.entry_id, j.account_id, j.counterparty_id,
-			j.entry_blocks, j.leg_account_ids) AS leg ON true
+CROSS JOIN LATERAL failsafe._transaction_legs(j.id, j.status, j.account_id, j.version,
+			j.counterparty_id, j.counterparty_version, j.leg_account_ids, j.leg_versions) AS leg
 LEFT JOIN failsafe.entry AS e ON e.account_id = leg.leg_account_id
+	AND coalesce(e.version, e.id) = leg.leg_place
 	AND e.id = leg.leg_entry_id AND e.journal_id = j.id
 WHERE j.id >= from_journal AND j.tenant_id = ANY (tenants)
   AND (only_account IS NULL OR only_account IN (j.account_id, j.counterparty_id))
-  AND ((j.status = 'committed') <> (j.entry_id IS NOT NULL)
-	   OR leg.leg_entry_id IS NOT NULL AND e.id IS NULL
+  AND (e.id IS NULL
 	   OR j.leg_account_ids IS NULL AND abs(e.amount) <> j.amount
-	   OR j.leg_account_ids IS NULL AND e.id = j.entry_id
+	   OR j.leg_account_ids IS NULL AND leg.leg_number = 0
 		  AND (e.version, e.posted) IS DISTINCT FROM (j.version, j.posted)
-	   OR j.leg_account_ids IS NULL AND e.id = j.entry_id
+	   OR j.leg_account_ids IS NULL AND leg.leg_number = 0
 		  AND j.command <> 'reverse'
 		  AND sign(e.amount) <> CASE j.command WHEN 'credit' THEN 1 ELSE -1 END)
 UNION ALL
@@ -306,11 +299,10 @@ WHERE j.id >= from_journal AND j.tenant_id = ANY (tenants)
 	   OR a.tenant_id <> j.tenant_id OR other.tenant_id <> j.tenant_id
 	   OR h.tenant_id <> j.tenant_id OR original.tenant_id <> j.tenant_id)
 $body$;
-COMMENT ON FUNCTION failsafe._verify_transactions(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_transactions(int4[], int8, int8) IS
 'Rules transaction_entries and transaction_reference.';
 
-CREATE FUNCTION failsafe._verify_keys(tenants int4[], only_account int8, from_journal int8,
-									  after_entry int8)
+CREATE FUNCTION failsafe._verify_keys(tenants int4[], only_account int8, from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -335,14 +327,13 @@ LEFT JOIN failsafe.journal AS j ON j.id = k.journal_id
 WHERE only_account IS NULL AND k.journal_id >= from_journal AND k.tenant_id = ANY (tenants)
   AND (k.tenant_id, k.key) IS DISTINCT FROM (j.tenant_id, j.key)
 $body$;
-COMMENT ON FUNCTION failsafe._verify_keys(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_keys(int4[], int8, int8) IS
 'Rules transaction_key and key_transaction.';
 
 -- An event may be missing for a good reason: its type is switched off, or it is older
 -- than the retention.  Whether a type was switched off for a while is not recorded, so
 -- transactions before the first event of their type that is still there do not count.
-CREATE FUNCTION failsafe._verify_events(tenants int4[], only_account int8, from_journal int8,
-										after_entry int8)
+CREATE FUNCTION failsafe._verify_events(tenants int4[], only_account int8, from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -382,13 +373,13 @@ WHERE only_account IS NULL AND o.tenant_id = ANY (tenants)
   AND (x.id IS NULL OR o.number > 1
 	   OR (o.event_type, o.tenant_id) IS DISTINCT FROM (x.event_type, x.tenant_id))
 $body$;
-COMMENT ON FUNCTION failsafe._verify_events(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_events(int4[], int8, int8) IS
 'Rules transaction_event and event_transaction.';
 
 -- A posting of two legs moved what one of them says; one of more legs is reversed as a
 -- whole, and counts 1.
 CREATE FUNCTION failsafe._verify_reversals(tenants int4[], only_account int8,
-										   from_journal int8, after_entry int8)
+										   from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -409,18 +400,20 @@ LEFT JOIN failsafe.journal AS j ON j.id = coalesce(r.journal_id, told.journal_id
 CROSS JOIN LATERAL (
 	SELECT CASE WHEN cardinality(j.leg_account_ids) = 2
 				THEN (SELECT abs(e.amount) FROM failsafe.entry AS e
-					  WHERE e.account_id = j.leg_account_ids[1] AND e.id = j.entry_blocks[1])
+					  WHERE e.account_id = j.leg_account_ids[1]
+						AND coalesce(e.version, e.id)
+							= coalesce(nullif(j.leg_versions[1], 0), 1024 * j.id))
 				ELSE coalesce(j.amount, 1) END) AS moved (amount)
 WHERE (j.id IS NULL OR j.tenant_id = ANY (tenants))
   AND (only_account IS NULL OR only_account IN (j.account_id, j.counterparty_id))
   AND (j.id IS NULL OR r.reversed IS DISTINCT FROM told.amount
 	   OR r.reversed > moved.amount)
 $body$;
-COMMENT ON FUNCTION failsafe._verify_reversals(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_reversals(int4[], int8, int8) IS
 'Rule reversal_sum.';
 
 CREATE FUNCTION failsafe._verify_checkpoints(tenants int4[], only_account int8,
-											 from_journal int8, after_entry int8)
+											 from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -442,19 +435,19 @@ CROSS JOIN LATERAL (
 		   min(j.recorded_at) AS recorded_from, max(j.recorded_at) AS recorded_until
 	FROM failsafe.entry AS e
 	LEFT JOIN failsafe.journal AS j ON j.id = e.journal_id
-	WHERE e.account_id = c.account_id AND e.id > c.base_id AND e.id <= c.entry_id) AS s
-WHERE c.entry_id >= after_entry AND a.tenant_id = ANY (tenants)
+	WHERE e.account_id = c.account_id AND coalesce(e.version, e.id) > c.base_id
+	  AND coalesce(e.version, e.id) <= c.entry_id) AS s
+WHERE c.entry_id >= 1024 * from_journal - 1 AND a.tenant_id = ANY (tenants)
   AND (only_account IS NULL OR c.account_id = only_account)
   AND (c.posted IS DISTINCT FROM c.base_posted + coalesce(s.amount, 0)
 	   OR c.entry_count <> c.base_count + s.entry_count
 	   OR c.recorded_from IS DISTINCT FROM s.recorded_from
 	   OR c.recorded_until IS DISTINCT FROM greatest(c.base_until, s.recorded_until))
 $body$;
-COMMENT ON FUNCTION failsafe._verify_checkpoints(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_checkpoints(int4[], int8, int8) IS
 'Rule checkpoint_sum.';
 
-CREATE FUNCTION failsafe._verify_values(tenants int4[], only_account int8, from_journal int8,
-										after_entry int8)
+CREATE FUNCTION failsafe._verify_values(tenants int4[], only_account int8, from_journal int8)
 RETURNS TABLE (rule text, object text, detail text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -463,7 +456,7 @@ SELECT 'value_whole', v.object, format('%s is no whole number of minor units', v
 FROM (
 	SELECT 'e_' || e.id AS object, e.account_id, x.value
 	FROM failsafe.entry AS e CROSS JOIN LATERAL (VALUES (e.amount), (e.posted)) AS x (value)
-	WHERE e.id > after_entry
+	WHERE e.journal_id >= from_journal
 	UNION ALL
 	SELECT a.code, b.account_id, x.value
 	FROM failsafe.balance AS b JOIN failsafe.account AS a ON a.id = b.account_id
@@ -490,48 +483,26 @@ WHERE v.value IS NOT NULL AND scale(v.value) IS DISTINCT FROM 0
 		SELECT FROM failsafe.account AS a
 		WHERE a.id = v.account_id AND a.tenant_id = ANY (tenants)))
 $body$;
-COMMENT ON FUNCTION failsafe._verify_values(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_values(int4[], int8, int8) IS
 'Rule value_whole: no NaN, no infinity, no decimal place.';
 
--- Where to begin.  Journal numbers are drawn when the key is claimed and entry numbers
--- under the locks, so their orders differ a little: the scope is made of whole
--- transactions, from the first one that has something new.
-CREATE FUNCTION failsafe._verify_scope(since timestamptz, quick bool,
-									   OUT from_journal int8, OUT after_entry int8)
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+-- Where to begin: the scope is made of whole transactions.  A checkpoint covers the
+-- entries of all journal ids up to one.
+CREATE FUNCTION failsafe._verify_scope(since timestamptz, quick bool) RETURNS int8
+LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $body$
-DECLARE
-	checkpoint_id int8;
-BEGIN
-	from_journal := 0;
-	after_entry := 0;
-	IF quick THEN
-		SELECT max(c.entry_id) INTO checkpoint_id FROM failsafe.checkpoint AS c;
-	END IF;
-	IF since IS NULL AND checkpoint_id IS NULL THEN
-		RETURN;
-	END IF;
-
-	IF quick THEN
-		SELECT min(e.journal_id) INTO from_journal
-		FROM failsafe.entry AS e WHERE e.id % 2 = 1 AND e.id > checkpoint_id;
-	ELSE
-		SELECT min(j.id) INTO from_journal FROM failsafe.journal AS j WHERE j.recorded_at >= since;
-	END IF;
-	IF from_journal IS NULL THEN
-		SELECT coalesce(max(j.id), 0) + 1 INTO from_journal FROM failsafe.journal AS j;
-	END IF;
-	SELECT least(min(j.entry_id) - 1, checkpoint_id) INTO after_entry
-	FROM failsafe.journal AS j WHERE j.id >= from_journal;
-	after_entry := coalesce(after_entry, failsafe._entries_drawn());
-END
+SELECT CASE
+	WHEN quick THEN coalesce((SELECT max(c.entry_id) / 1024 + 1 FROM failsafe.checkpoint AS c), 0)
+	WHEN since IS NULL THEN 0
+	ELSE coalesce((SELECT min(j.id) FROM failsafe.journal AS j WHERE j.recorded_at >= since),
+				  (SELECT max(j.id) + 1 FROM failsafe.journal AS j), 0)
+	END
 $body$;
 COMMENT ON FUNCTION failsafe._verify_scope(timestamptz, bool) IS
-'The first transaction to look at, and the last entry not to look at.';
+'The first transaction to look at; 0: all.';
 
-CREATE FUNCTION failsafe._verify_counts(tenants int4[], only_account int8, from_journal int8,
-										after_entry int8)
+CREATE FUNCTION failsafe._verify_counts(tenants int4[], only_account int8, from_journal int8)
 RETURNS text
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -544,7 +515,7 @@ SELECT format('checked %s accounts, %s transactions, %s entries, %s holds, %s ke
 	   AND (only_account IS NULL OR only_account IN (j.account_id, j.counterparty_id))),
 	(SELECT count(*) FROM failsafe.entry AS e
 	 JOIN failsafe.account AS a ON a.id = e.account_id
-	 WHERE e.id > after_entry AND a.tenant_id = ANY (tenants)
+	 WHERE e.journal_id >= from_journal AND a.tenant_id = ANY (tenants)
 	   AND (only_account IS NULL OR a.id = only_account)),
 	(SELECT count(*) FROM failsafe.hold AS h
 	 WHERE h.tenant_id = ANY (tenants) AND (only_account IS NULL OR h.account_id = only_account)),
@@ -553,7 +524,7 @@ SELECT format('checked %s accounts, %s transactions, %s entries, %s holds, %s ke
 	(SELECT count(*) FROM failsafe.outbox AS o
 	 WHERE only_account IS NULL AND o.journal_id >= from_journal AND o.tenant_id = ANY (tenants)))
 $body$;
-COMMENT ON FUNCTION failsafe._verify_counts(int4[], int8, int8, int8) IS
+COMMENT ON FUNCTION failsafe._verify_counts(int4[], int8, int8) IS
 'How much a verification looks at, in words.';
 
 CREATE FUNCTION failsafe.ledger_verify(options jsonb DEFAULT NULL)
@@ -582,27 +553,26 @@ BEGIN
 	-- one statement, one snapshot, for the scope too
 	RETURN QUERY
 		SELECT r.rule, r.object, r.detail
-		FROM (SELECT tenants AS t, asked.id AS a, scope.from_journal AS j, scope.after_entry AS e
-			  FROM failsafe._verify_scope(since, quick) AS scope) AS s
+		FROM (SELECT tenants AS t, asked.id AS a, scope.from_journal AS j
+			  FROM failsafe._verify_scope(since, quick) AS scope (from_journal)) AS s
 		CROSS JOIN LATERAL (
-			SELECT * FROM failsafe._verify_sums(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_balances(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_accounts(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_holds(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_entries(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_transactions(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_keys(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_events(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_reversals(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_checkpoints(s.t, s.a, s.j, s.e)
-			UNION ALL SELECT * FROM failsafe._verify_values(s.t, s.a, s.j, s.e)) AS r
+			SELECT * FROM failsafe._verify_sums(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_balances(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_accounts(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_holds(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_entries(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_transactions(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_keys(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_events(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_reversals(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_checkpoints(s.t, s.a, s.j)
+			UNION ALL SELECT * FROM failsafe._verify_values(s.t, s.a, s.j)) AS r
 		ORDER BY r.rule, r.object
 		LIMIT fault_limit;
 	GET DIAGNOSTICS row_count = ROW_COUNT;
 
 	RAISE NOTICE '%', (
-		SELECT failsafe._verify_counts(tenants, asked.id, scope.from_journal, scope.after_entry)
-		FROM failsafe._verify_scope(since, quick) AS scope);
+		SELECT failsafe._verify_counts(tenants, asked.id, failsafe._verify_scope(since, quick)));
 	IF row_count = fault_limit THEN
 		RAISE WARNING 'only the first % faults are shown', fault_limit;
 	END IF;

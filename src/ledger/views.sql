@@ -27,7 +27,7 @@ CREATE VIEW failsafe.transactions WITH (security_barrier) AS
 SELECT t.name AS tenant, 't_' || j.id AS transaction_id, j.recorded_at,
 	   coalesce(j.effective_at, j.recorded_at) AS effective_at, j.command, j.status, j.code,
 	   a.code AS account, other.code AS counterparty, coalesce(a.currency, other.currency) AS currency,
-	   j.amount, 'e_' || j.entry_id AS entry_id, 'h_' || j.hold_id AS hold_id,
+	   j.amount, CASE j.status WHEN 'committed' THEN 'e_' || 1024 * j.id END AS entry_id, 'h_' || j.hold_id AS hold_id,
 	   't_' || j.reverses AS reverses, j.posted, j.held, j.available, j.hold_remaining,
 	   j.released, j.expires_at, j.version, j.key AS idempotency_key, j.reference, j.reason,
 	   j.trace_id, j.traceparent, j.region, j.metadata, j.detail, j.xid,

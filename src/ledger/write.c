@@ -3,9 +3,9 @@
  *	  Write what a segment has decided.
  *
  * Order [I4]: changed balances, holds and reversal sums first (their rows are
- * locked by us); the actor's row; then the entry numbers are drawn, and the
- * entries and journal rows that hold them inserted; then the event numbers, and
- * the events.  Nothing waits between a draw and its insert.
+ * locked by us); the actor's row; then the entries and journal rows, whose
+ * numbers were drawn at the claim; then the event numbers are drawn, and the
+ * events inserted.  Nothing waits between a draw of those and its insert.
  *
  * A crash at any step leaves nothing: one transaction.
  */
@@ -18,44 +18,56 @@
 #include "base/commit.h"
 #include "base/fault.h"
 #include "base/row.h"
+#include "base/settings.h"
 #include "ledger/apply.h"
 
-/* Draw the pairs of one command and put its legs into the entries array. */
+/* Put the legs of one command into the entries array. */
 static int
-draw_entries(Work *work, EntryRow *entries)
+make_entries(const Work *work, EntryRow *entries)
 {
-	int			pairs = (work->leg_count + 1) / 2;
-	bool		is_post = work->account == NULL;
+	int64		journal_id = work->claim.journal_id;
 	TimestampTz effective_at = work->command->effective_at;
 
-	Assert(work->leg_count >= 2);
-	work->entry_blocks = is_post ? palloc(pairs * sizeof(int64)) : NULL;
-	for (int pair = 0; pair < pairs; pair++)
+	StaticAssertStmt(POST_LEGS_MAX <= ENTRY_LEGS_MAX, "legs must fit into entry ids");
+	Assert(work->leg_count >= 2 && work->leg_count <= POST_LEGS_MAX);
+	for (int i = 0; i < work->leg_count; i++)
 	{
-		int64		first = row_sequence_next("entry_id_seq");
+		Leg		   *leg = &work->legs[i];
+		EntryRow   *entry = &entries[i];
 
-		Assert(first % 2 == 1);
-		if (pair == 0)
-			work->entry_id = first;
-		if (is_post)
-			work->entry_blocks[pair] = first;
-		for (int i = pair * 2; i < Min(pair * 2 + 2, work->leg_count); i++)
-		{
-			Leg		   *leg = &work->legs[i];
-			EntryRow   *entry = &entries[i];
-
-			entry->id = first + i % 2;
-			entry->account_id = leg->balance->account->id;
-			entry->journal_id = work->claim.journal_id;
-			entry->version = leg->version;
-			entry->effective_at = effective_at != 0 && effective_at < work->recorded_at ?
-				effective_at : 0;
-			entry->amount_minor = leg->amount_minor;
-			entry->has_posted = leg->version != 0;
-			entry->posted_minor = leg->posted_minor;
-		}
+		entry->id = entry_id_of_leg(journal_id, i);
+		entry->account_id = leg->balance->account->id;
+		entry->journal_id = journal_id;
+		entry->version = leg->version;
+		entry->effective_at = effective_at != 0 && effective_at < work->recorded_at ?
+			effective_at : 0;
+		entry->amount_minor = leg->amount_minor;
+		entry->has_posted = leg->version != 0;
+		entry->posted_minor = leg->posted_minor;
 	}
 	return work->leg_count;
+}
+
+/* Which entries the row has: accounts and versions find them [J6]. */
+static void
+row_from_legs(JournalRow *row, const Work *work)
+{
+	if (work->leg_count == 0)
+		return;
+	if (work->account != NULL)
+	{
+		Assert(work->leg_count == 2 && work->legs[0].version == row->version);
+		row->counterparty_version = work->legs[1].version;
+		return;
+	}
+	row->leg_count = work->leg_count;
+	row->leg_account_ids = palloc(work->leg_count * sizeof(int64));
+	row->leg_versions = palloc(work->leg_count * sizeof(int64));
+	for (int i = 0; i < work->leg_count; i++)
+	{
+		row->leg_account_ids[i] = work->legs[i].balance->account->id;
+		row->leg_versions[i] = work->legs[i].version;
+	}
 }
 
 static void
@@ -89,7 +101,6 @@ row_from_work(JournalRow *row, const Segment *segment, const Work *work)
 	row->key = command->key;
 	row->account_id = work->account != NULL ? work->account->id : 0;
 	row->counterparty_id = work->counterparty != NULL ? work->counterparty->id : 0;
-	row->entry_id = work->entry_id;
 	row->hold_id = work->hold != NULL ? work->hold->id : 0;
 	row->reverses = work->reversal != NULL ? work->reversal->target->id : 0;
 	row->recorded_at = work->recorded_at;
@@ -109,14 +120,7 @@ row_from_work(JournalRow *row, const Segment *segment, const Work *work)
 	row->metadata = command->metadata;
 	row_from_after(row, work);
 	row->detail = work->detail;
-	if (work->account == NULL && work->leg_count > 0)
-	{
-		row->leg_count = work->leg_count;
-		row->entry_blocks = work->entry_blocks;
-		row->leg_account_ids = palloc(work->leg_count * sizeof(int64));
-		for (int i = 0; i < work->leg_count; i++)
-			row->leg_account_ids[i] = work->legs[i].balance->account->id;
-	}
+	row_from_legs(row, work);
 }
 
 /* The expiry of a hold: a row without a key. */
@@ -185,12 +189,12 @@ segment_write(Segment *segment)
 		if (work->settled)
 			continue;
 		if (work->leg_count > 0)
-			entry_count += draw_entries(work, &entries[entry_count]);
+			entry_count += make_entries(work, &entries[entry_count]);
 		row_from_work(&rows[row_count], segment, work);
 		outcome_from_row(work->outcome, &rows[row_count++]);
 	}
 	Assert(entry_count == leg_total && row_count <= segment->count + expiry_count);
-	FAULT_POINT(entries_drawn);
+	FAULT_POINT(entries_made);
 	if (entry_count > 0)
 		entries_write(entries, entry_count);
 	FAULT_POINT(entries_written);

@@ -4,7 +4,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(80);
+SELECT plan(83);
 
 DO $setup$
 BEGIN
@@ -80,7 +80,7 @@ INSERT INTO failsafe.checkpoint (account_id, entry_id, entry_count, recorded_fro
 SELECT a.id, cut.id, s.n, min(j.recorded_at) FILTER (WHERE e.id > cut.before),
 	   max(j.recorded_at), now(), sum(e.amount)
 FROM failsafe.account AS a
-CROSS JOIN (VALUES (80, 0), (160, 80), (200, 160)) AS cut (id, before)
+CROSS JOIN (VALUES (41983, 0), (82943, 41983), (103423, 82943)) AS cut (id, before)	-- 1023 behind 1024 * 40, 80, 100
 JOIN failsafe.entry AS e ON e.account_id = a.id AND e.id <= cut.id
 JOIN failsafe.journal AS j ON j.id = e.journal_id
 CROSS JOIN LATERAL (SELECT count(*) AS n FROM failsafe.entry AS k WHERE k.account_id = a.id AND k.id <= cut.id) AS s
@@ -104,8 +104,8 @@ SELECT is((SELECT count(*) FROM failsafe.account_statement('a')), 100::int8, 'a 
 SELECT results_eq(
 	$$SELECT entry_id, transaction_id, command, amount, posted, version, counterparty, reference, idempotency_key
 	  FROM failsafe.account_statement('a', max_rows => 2)$$,
-	$$VALUES ('e_1', pg_temp.t('c1'), 'credit', 100::numeric, 100::numeric, 1::int8, 'world:EUR', 'batch1', 'c1'),
-			 ('e_3', pg_temp.t('d1'), 'debit', -10::numeric, 90::numeric, 2::int8, 'fees', NULL, 'd1')$$,
+	$$VALUES ('e_1024', pg_temp.t('c1'), 'credit', 100::numeric, 100::numeric, 1::int8, 'world:EUR', 'batch1', 'c1'),
+			 ('e_2048', pg_temp.t('d1'), 'debit', -10::numeric, 90::numeric, 2::int8, 'fees', NULL, 'd1')$$,
 	'what a row tells');
 SELECT results_eq(
 	$$SELECT idempotency_key FROM failsafe.account_statement('a', max_rows => 2, options => '{"order": "desc"}')$$,
@@ -125,7 +125,7 @@ SELECT is((WITH RECURSIVE page AS (
 		  (SELECT array_agg(i::int8 ORDER BY i) FROM generate_series(1, 124) AS i),
 		  'pages follow each other without gap or repeat');
 SELECT results_eq(
-	$$SELECT version FROM failsafe.account_statement('a', max_rows => 3, after => 'e_9', options => '{"order": "desc"}')$$,
+	$$SELECT version FROM failsafe.account_statement('a', max_rows => 3, after => 'e_5120', options => '{"order": "desc"}')$$,
 	$$VALUES (4::int8), (3), (2)$$, 'backwards too');
 SELECT is((SELECT count(*) FROM failsafe.account_statement('a',
 			(SELECT recorded_at FROM step WHERE key = 'c10'), (SELECT recorded_at FROM step WHERE key = 'c20'))),
@@ -141,6 +141,11 @@ SELECT results_eq(
 SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', max_rows => 0)$$, 'SF041', NULL, 'no row is refused');
 SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', max_rows => 10001)$$, 'SF041', NULL, 'too many rows are refused');
 SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', max_rows => NULL)$$, 'SF038', NULL, 'a number of rows is needed');
+SELECT throws_ok($$SELECT * FROM failsafe.account_statement('b', after => 'e_1024')$$, 'SF041', NULL, 'an entry of this account');
+SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', after => 'e_3')$$, 'SF041', NULL, 'that exists');
+SELECT results_eq(
+	$$SELECT idempotency_key FROM failsafe.account_statement('fees', max_rows => 2, after => 'e_2049')$$,
+	$$VALUES ('d2'), ('d3')$$, 'pages of a system account');
 SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', after => 't_1')$$, 'SF041', NULL, 'after takes an entry');
 SELECT throws_ok($$SELECT * FROM failsafe.account_statement('a', options => '{"order": "up"}')$$, 'SF041', NULL, 'unknown order');
 SELECT lives_ok($$SELECT * FROM failsafe.account_statement('a', max_rows => 10000)$$, 'the largest page');

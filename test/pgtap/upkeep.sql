@@ -14,11 +14,11 @@ SELECT failsafe._system_posted(a.id) AS before FROM failsafe.account AS a WHERE 
 
 SELECT is((SELECT accounts FROM failsafe.ledger_checkpoint(options => '{"min_entries": 1000000}')),
 		  0::int8, 'an account with few new entries gets no checkpoint');
-SELECT results_eq($$SELECT accounts, note FROM failsafe.ledger_checkpoint()$$, $$VALUES (1::int8, 'up to e_40000')$$,
+SELECT results_eq($$SELECT accounts, note FROM failsafe.ledger_checkpoint()$$, $$VALUES (1::int8, 'up to e_20481023')$$,
 		  'one with many gets one');
 SELECT results_eq($$SELECT entry_id, entry_count, posted FROM failsafe.checkpoint$$,
-		  $$VALUES (40000::int8, 20000::int8, -200010000::numeric)$$, 'which sums all of its entries');
-SELECT results_eq($$SELECT accounts, note FROM failsafe.ledger_checkpoint()$$, $$VALUES (0::int8, 'up to e_40000')$$,
+		  $$VALUES (20481023::int8, 20000::int8, -200010000::numeric)$$, 'which sums all of its entries');
+SELECT results_eq($$SELECT accounts, note FROM failsafe.ledger_checkpoint()$$, $$VALUES (0::int8, 'up to e_20481023')$$,
 		  'nothing new, nothing done');
 SELECT is(failsafe._system_posted(a.id), :before::numeric, 'the balance stays')
 FROM failsafe.account AS a WHERE a.code = 'world:EUR';
@@ -57,7 +57,7 @@ ANALYZE failsafe.journal, failsafe.entry, failsafe.idempotency_key, failsafe.acc
 BEGIN;
 CREATE TEMP TABLE read_before AS
 SELECT relid, seq_tup_read FROM pg_stat_xact_all_tables WHERE schemaname = 'failsafe';
-SELECT count(*) AS n FROM unnest(ARRAY['k77', 'key:k78', 'r79', 't_80', 'e_81', 'e_82', 'h_83', 'none']) AS id,
+SELECT count(*) AS n FROM unnest(ARRAY['k77', 'key:k78', 'r79', 't_80', 'e_82944', 'e_82945', 'h_83', 'none']) AS id,
 	LATERAL failsafe.trace(id) \gset
 SELECT count(*) AS n FROM failsafe.trace((SELECT e.event_id::text FROM failsafe.events AS e WHERE e.seq = 100 AND e.lane = 0)) \gset
 SELECT count(*) AS n FROM failsafe.account_statement('w1', max_rows => 5) \gset

@@ -5,7 +5,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(44);
+SELECT plan(48);
 
 -- ---- a ledger with one of everything -------------------------------------------------
 
@@ -40,9 +40,9 @@ BEGIN
 END
 $setup$;
 INSERT INTO failsafe.checkpoint
-SELECT a.id, 4, 1, j.recorded_at, j.recorded_at, now(), e.amount
+SELECT a.id, 3071, 1, j.recorded_at, j.recorded_at, now(), e.amount
 FROM failsafe.account AS a
-JOIN failsafe.entry AS e ON e.account_id = a.id AND e.id <= 4
+JOIN failsafe.entry AS e ON e.account_id = a.id AND e.id <= 3071
 JOIN failsafe.journal AS j ON j.id = e.journal_id
 WHERE a.code = 'world:EUR';
 
@@ -110,7 +110,7 @@ EXECUTE damage('balance_posted',
 EXECUTE damage('balance_version',
 	$$UPDATE failsafe.balance SET version = version + 1 WHERE account_id = pg_temp.a('a')$$,
 	'a version counter changes');
-EXECUTE damage('entry_version transaction_entries',
+EXECUTE damage('entry_posted entry_recorded_at entry_version transaction_entries',
 	$$UPDATE failsafe.entry SET version = 7 WHERE version = 1 AND account_id = pg_temp.a('a')$$,
 	'an entry has another version');
 EXECUTE damage('entry_posted',
@@ -161,9 +161,21 @@ EXECUTE damage('entry_recorded_at',
 EXECUTE damage('transaction_entries',
 	$$UPDATE failsafe.journal SET amount = amount + 1 WHERE key = 'k_usd'$$,
 	'a transaction has another amount');
-EXECUTE damage('entry_transaction transaction_entries',
-	$$UPDATE failsafe.journal SET entry_id = NULL WHERE key = 'k_usd'$$,
+EXECUTE damage('entry_transaction event_transaction',
+	$$UPDATE failsafe.journal SET status = 'held' WHERE key = 'k_usd'$$,
 	'a transaction forgot its entries');
+EXECUTE damage('transaction_entries',
+	$$UPDATE failsafe.journal SET counterparty_version = 7 WHERE key = 'k_transfer'$$,
+	'a transaction names another entry of its counterparty');
+EXECUTE damage('transaction_entries',
+	$$UPDATE failsafe.journal SET leg_versions[2] = 7 WHERE key = 'k_post'$$,
+	'a posting names another entry');
+EXECUTE damage('entry_transaction transaction_entries',
+	$$UPDATE failsafe.entry SET id = id + 1024 WHERE journal_id = pg_temp.t('k_usd') AND version IS NULL$$,
+	'an entry has an id of another transaction');
+EXECUTE damage('entry_transaction transaction_entries',
+	$$UPDATE failsafe.entry SET id = id + 5 WHERE journal_id = pg_temp.t('k_usd') AND version IS NOT NULL$$,
+	'an entry is a leg that its transaction does not have');
 EXECUTE damage('transaction_reference',
 	$$DELETE FROM failsafe.actor$$,
 	'nobody did it');

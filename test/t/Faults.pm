@@ -26,7 +26,7 @@ my $result = q{concat_ws(' ', status, amount, posted, held, available, code, rep
 my $open = q{SELECT failsafe.account_open('a%1$d', 'EUR')};
 my $fund = qq{$open; SELECT failsafe.wallet_credit('a%1\$d', 1000, 'EUR', 'fund%1\$d')};
 my $hold = qq{$fund; SELECT failsafe.wallet_hold('a%1\$d', 300, 'EUR', 'hold%1\$d')};
-my @money = qw(entries_drawn entries_written journal_written);
+my @money = qw(entries_made entries_written journal_written);
 my @events = qw(events_drawn events_written);
 my @commit = qw(before_commit commit_written commit_flushed);
 my @command = ('actor_inserted', @money, @events, @commit);
@@ -111,8 +111,13 @@ our %commands = (
 		before => qq{$fund; SELECT failsafe.wallet_hold('a%1\$d', 900, 'EUR', 'hold%1\$d', '1 second')}, pause_s => 1.1,
 		run => qq{SELECT $result FROM failsafe.wallet_debit('a%1\$d', 800, 'EUR', 'k%1\$d')},
 		first => 'committed 800 200 0 200 f', again => 'committed 800 200 0 200 t',
-		points => [ qw(key_inserted keys_claimed balances_locked holds_expired decided balance_written
-			hold_written), @command ] },
+		points => [ qw(key_inserted keys_claimed balance_peeked balances_locked holds_expired decided
+			balance_written hold_written), @command ] },
+	debit_after_hold => {	# the hold wrote the balance under a lock, which is over
+		before => $hold,
+		run => qq{SELECT $result FROM failsafe.wallet_debit('a%1\$d', 100, 'EUR', 'k%1\$d')},
+		first => 'committed 100 900 300 600 f', again => 'committed 100 900 300 600 t',
+		points => [ qw(key_inserted keys_claimed balance_peeked decided balance_written), @command ] },
 	sweep => {
 		before => join(';', map { qq{SELECT failsafe.account_open('$_%1\$d', 'EUR');
 			SELECT failsafe.wallet_credit('$_%1\$d', 9, 'EUR', 'fund$_%1\$d');
