@@ -562,7 +562,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'failsafe_outbox_retain';
 COMMENT ON FUNCTION failsafe.outbox_retain(int, jsonb) IS
-'Empties leaves of the outbox whose events are all older than failsafe.event_retention, at most max_leaves (1 to 64) a call. One row for each leaf that is not empty, current or next. action: emptied; kept (it has a younger event); busy (somebody reads or writes it: try again). events is counted only where a leaf looked old enough; oldest and newest of a kept leaf are those of its first and last number. Never waits for a lock. Call it in a READ COMMITTED transaction of its own: an emptied leaf stays locked until the transaction ends. Another transaction with an older snapshot no longer sees the events that went.';
+'Empties leaves of the outbox whose events are all older than failsafe.event_retention, at most max_leaves (1 to 64) a call. One row for each leaf that is not empty, current or next. action: emptied; kept (it has a younger event, or one that a subscription may still need); busy (somebody reads or writes it: try again). events is counted only where a leaf looked old enough; oldest and newest of a kept leaf are those of its first and last number. Never waits for a lock. Call it in a READ COMMITTED transaction of its own: an emptied leaf stays locked until the transaction ends. Another transaction with an older snapshot no longer sees the events that went.';
 
 -- ==== src/ledger/tables.sql
 
@@ -3170,6 +3170,7 @@ BEGIN
 			('checkpoint', 'SELECT c.accounts, c.note FROM failsafe.ledger_checkpoint() AS c'),
 			('holds', 'SELECT failsafe.holds_sweep(1000), NULL::text'),
 			('application_keys', 'SELECT failsafe.idempotency_prune(10000), NULL::text'),
+			('deliveries', 'SELECT p.attempts + p.dead_letters, NULL::text FROM failsafe.delivery_prune() AS p'),
 			('outbox', 'SELECT count(*) FILTER (WHERE r.action = ''emptied''), '
 					   'string_agg(r.leaf || '': '' || r.action, '', '') FILTER (WHERE r.action = ''busy'') '
 					   'FROM failsafe.outbox_retain() AS r')
@@ -3187,7 +3188,7 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe.maintain(jsonb) IS
-'Does the upkeep, a bounded part of each task a call: checkpoints of system accounts, expiry of holds, old application keys, old events. A task that fails does not stop the others; its note tells why. Call it every minute, as a statement of its own under READ COMMITTED. Errors: OPTION_INVALID.';
+'Does the upkeep, a bounded part of each task a call: checkpoints of system accounts, expiry of holds, old application keys, old events, old attempts and resolved dead letters. A task that fails does not stop the others; its note tells why. Call it every minute, as a statement of its own under READ COMMITTED. Errors: OPTION_INVALID.';
 
 -- ==== src/base/guard.sql
 
@@ -3642,7 +3643,7 @@ DECLARE
 	subject text;
 BEGIN
 	FOREACH subject IN ARRAY ARRAY['library', 'settings', 'guards', 'tables', 'privileges',
-			'tenants', 'outbox', 'upkeep', 'transactions', 'sequences']
+			'tenants', 'outbox', 'delivery', 'delivery_worker', 'upkeep', 'transactions', 'sequences']
 	LOOP
 		BEGIN
 			RETURN QUERY EXECUTE format('SELECT * FROM failsafe._doctor_%s()', subject);
@@ -3657,7 +3658,7 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION failsafe.doctor() IS
-'What an operator should know: library, settings, guards, altered tables, privileges, tenants, outbox, upkeep, old transactions, sequences. status: ok, info, warning, error; hint says what to do. Only reads, works on a standby, and does not fail: what cannot be checked is a row with status error.';
+'What an operator should know: library, settings, guards, altered tables, privileges, tenants, outbox, delivery and its workers, upkeep, old transactions, sequences. status: ok, info, warning, error; hint says what to do. Only reads, works on a standby, and does not fail: what cannot be checked is a row with status error.';
 
 -- What the tables looked like when the extension was made.  An update script that
 -- changes a table makes this function anew, by the same block.
