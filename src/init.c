@@ -12,6 +12,7 @@
 #include "base/errors.h"
 #include "base/fault.h"
 #include "base/guard.h"
+#include "base/refusal.h"
 #include "base/row.h"
 #include "base/settings.h"
 #include "base/stats.h"
@@ -38,6 +39,7 @@ _PG_init(void)
 	actor_init();
 	guard_init();
 	stats_init();
+	refusal_init();
 	account_init();
 	delivery_init();
 	positions_init();

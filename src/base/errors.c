@@ -23,6 +23,7 @@
 #include "utils/json.h"
 
 #include "base/errors.h"
+#include "base/refusal.h"
 #include "base/settings.h"
 
 #define KEY_MASK_CHARACTERS	4
@@ -233,15 +234,18 @@ void
 error_raise(FailsafeCode code, const char *subject, const char *detail_json)
 {
 	const FailsafeErrorInfo *info = error_info(code);
+	const char *masked;
 
 	Assert(code != FAILSAFE_OK);
 	if (detail_json == NULL)
 		detail_json = error_detail_plain(code);
+	masked = error_detail_mask(detail_json);
+	refusal_note(code, masked);
 	ereport(ERROR,
 			(errcode(error_sqlstate(info->sqlstate)),
 			 errmsg_internal("%s", error_message(code, subject)),
 			 errdetail_internal("%s", detail_json),
-			 errdetail_log("%s", error_detail_mask(detail_json)),
+			 errdetail_log("%s", masked),
 			 errhint("%s", info->action),
 			 errhidestmt(true),
 			 errhidecontext(true)));
@@ -263,16 +267,19 @@ void
 error_log(FailsafeCode code, const char *subject, const char *detail_json)
 {
 	const FailsafeErrorInfo *info = error_info(code);
+	const char *masked;
 
 	Assert(code != FAILSAFE_OK);
-	if (!setting_log_refusals)
-		return;
 	if (detail_json == NULL)
 		detail_json = error_detail_plain(code);
+	masked = error_detail_mask(detail_json);
+	refusal_note(code, masked);
+	if (!setting_log_refusals)
+		return;
 	ereport(LOG_SERVER_ONLY,
 			(errcode(error_sqlstate(info->sqlstate)),
 			 errmsg_internal("%s", error_message(code, subject)),
-			 errdetail_log("%s", error_detail_mask(detail_json)),
+			 errdetail_log("%s", masked),
 			 errhidestmt(true),
 			 errhidecontext(true)));
 }

@@ -4,7 +4,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(83);
+SELECT plan(86);
 
 DO $setup$
 BEGIN
@@ -221,6 +221,14 @@ SELECT results_eq($$SELECT held FROM failsafe.accounts WHERE code = 'b'$$,
 SELECT is((SELECT count(*) FROM failsafe.transactions), (SELECT count(*) FROM failsafe.journal), 'view transactions');
 SELECT is((SELECT count(*) FROM failsafe.entries), (SELECT count(*) FROM failsafe.entry), 'view entries');
 SELECT is((SELECT array_agg(status ORDER BY hold_id) FROM failsafe.hold_list), '{open,rolled_back,expired}'::text[], 'view hold_list');
+
+-- ---- the last refusals ------------------------------------------------------------------
+
+SELECT throws_ok($$SELECT failsafe.wallet_debit('nobody', 1, 'EUR', 'refused_key_1')$$, 'SF010', NULL, 'a refusal');
+SELECT is((SELECT code FROM failsafe.last_refusals LIMIT 1), 'ACCOUNT_UNKNOWN', 'is the newest of last_refusals');
+SELECT is((SELECT session_user_name || ' ' || (pid = pg_backend_pid()) || ' ' || (detail ~ 'nobody')
+				  || ' ' || (detail ~ 'refused_key_1') FROM failsafe.last_refusals LIMIT 1),
+	session_user || ' true true false', 'with who it was and its fields, keys masked');
 
 SELECT * FROM finish();
 ROLLBACK;
