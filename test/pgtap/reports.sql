@@ -224,7 +224,7 @@ SELECT is((SELECT array_agg(status ORDER BY hold_id) FROM failsafe.hold_list), '
 
 -- ---- the last refusals ------------------------------------------------------------------
 
-SELECT throws_ok($$SELECT failsafe.wallet_debit('nobody', 1, 'EUR', 'refused_key_1')$$, 'SF010', NULL, 'a refusal');
+SELECT throws_ok($$SELECT failsafe.wallet_debit('nobody', 1, 'EUR', 'refused_key_1')$$, 'SF016', NULL, 'a refusal');
 SELECT is((SELECT code FROM failsafe.last_refusals LIMIT 1), 'ACCOUNT_UNKNOWN', 'is the newest of last_refusals');
 SELECT is((SELECT session_user_name || ' ' || (pid = pg_backend_pid()) || ' ' || (detail ~ 'nobody')
 				  || ' ' || (detail ~ 'refused_key_1') FROM failsafe.last_refusals LIMIT 1),
