@@ -107,7 +107,7 @@ WHERE c.tenant_id = ANY ((SELECT failsafe._report_tenants())::int4[]);
 COMMENT ON VIEW failsafe.subscription_changes IS
 'Who changed which subscription and why, also of those that are gone.';
 COMMENT ON COLUMN failsafe.subscription_changes.action IS
-'created, altered, paused, disabled, resumed, rewound, dropped';
+'created, altered, paused, disabled, resumed, rewound, dropped; of replays: replay_started, replay_paused, replay_resumed, replay_canceled';
 COMMENT ON COLUMN failsafe.subscription_changes.detail IS
 'altered: the new values; rewound: where to, and how many deliveries were given up for reading them again; dropped: what went or stayed behind';
 
@@ -126,5 +126,5 @@ COMMENT ON TABLE failsafe.subscription_change IS
 'Every change of a subscription: who, when, what and why. Append-only.';
 COMMENT ON COLUMN failsafe.subscription_change.name IS 'of the subscription, which may be gone';
 COMMENT ON COLUMN failsafe.subscription_change.action IS
-'created, altered, paused, disabled, resumed, rewound, dropped';
+'created, altered, paused, disabled, resumed, rewound, dropped; of replays: replay_started, replay_paused, replay_resumed, replay_canceled';
 COMMENT ON SEQUENCE failsafe.subscription_change_id_seq IS 'order of the changes';
