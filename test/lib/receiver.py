@@ -2,7 +2,7 @@
 """A webhook receiver that records what arrives, and fails on purpose.
 
     receiver.py --log FILE [--port N] [--fail KIND=SHARE ...] [--poison TYPE] [--seed N]
-                [--rules FILE] [--secret FILE]
+                [--rules FILE] [--secret FILE] [--show HEADER ...]
 
 Prints "port N" when it listens.  Kinds, each with its share of requests, 0 to 1:
 
@@ -27,6 +27,7 @@ Each request is one line of FILE, a JSON object: at, status, kind, path, event_i
 event_type, key, attempt, and, where the event was taken (status 200, lost or hold), taken:
 true and the body.  open and open_of_key count the requests, this one included, that have
 no answer yet; of its path, and of its path and key.
+--show HEADER: the line has it in "headers", where it was there.
 --secret FILE: signatures are checked (Standard Webhooks, v1); a wrong one is answered
 with 401 and the line has "signature": "wrong".
 """
@@ -101,6 +102,8 @@ class Handler(BaseHTTPRequestHandler):
                 "event_id": self.headers.get("ce-id"), "event_type": self.headers.get("ce-type"),
                 "key": self.headers.get("ce-partitionkey"),
                 "attempt": int(self.headers.get("x-failsafe-attempt", "0")), "taken": taken}
+        if options.show:
+            line["headers"] = {name: self.headers[name] for name in options.show if name in self.headers}
         if not signature:
             line["signature"] = "wrong"
         if taken:
@@ -208,6 +211,7 @@ def read_arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rules")
     parser.add_argument("--secret")
+    parser.add_argument("--show", action="append", default=[])
     arguments = parser.parse_args()
     arguments.failures = [(kind, float(share)) for kind, share in
                           (failure.split("=") for failure in arguments.fail)]
