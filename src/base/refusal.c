@@ -10,8 +10,7 @@
  *		noted and the view is empty.
  *	R4	Keys are masked, as in the server's log, and what is too long is cut.
  *
- * A crash may lose it [I8].  Takes no lock but the spinlock and, once, those that guard the
- * making of shared memory.
+ * A crash may lose it [I8].  Takes no lock but the spinlock, and that of segment.c once.
  */
 #include "postgres.h"
 
@@ -19,9 +18,6 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -29,11 +25,9 @@
 
 #include "base/compat.h"
 #include "base/refusal.h"
+#include "base/segment.h"
 
-#define SEGMENT_NAME			"pg_failsafe refusals"
-#define ENTRIES_PRELOADED		256
-#define ENTRIES_NOT_PRELOADED	16
-#define DETAIL_BYTES			400
+#define DETAIL_BYTES	400
 
 typedef struct RefusalEntry
 {
@@ -54,66 +48,32 @@ typedef struct RefusalRing
 	RefusalEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } RefusalRing;
 
+static Segment segment = {
+	.name = "pg_failsafe refusals",
+	.header_size = offsetof(RefusalRing, entries),
+	.entry_size = sizeof(RefusalEntry),
+	.entries_preloaded = 256,
+	.entries_not_preloaded = 16
+};
 static RefusalRing *ring = NULL;
-static int	entry_count = ENTRIES_NOT_PRELOADED;
-static bool attach_failed = false;
-static shmem_request_hook_type previous_shmem_request_hook = NULL;
-
-static Size
-ring_size(void)
-{
-	return add_size(offsetof(RefusalRing, entries),
-					mul_size(entry_count, sizeof(RefusalEntry)));
-}
-
-static void
-ring_request(void)
-{
-	if (previous_shmem_request_hook != NULL)
-		previous_shmem_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(ring_size()));
-}
 
 void
 refusal_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	entry_count = ENTRIES_PRELOADED;
-	previous_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = ring_request;
+	segment_request(&segment);
 }
 
-/* As stats_attach() of base/stats.c, which says why the error is swallowed. */
+static void
+ring_fill(void *memory)
+{
+	SpinLockInit(&((RefusalRing *) memory)->mutex);
+}
+
 static bool
 ring_attach(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	uint32		held;
-	bool		found;
-
-	if (ring != NULL)
-		return true;
-	if (attach_failed)
-		return false;
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	held = InterruptHoldoffCount;
-	PG_TRY();
-	{
-		ring = ShmemInitStruct(SEGMENT_NAME, ring_size(), &found);
-		if (!found)
-			SpinLockInit(&ring->mutex);
-	}
-	PG_CATCH();
-	{
-		InterruptHoldoffCount = held;
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		attach_failed = true;
-	}
-	PG_END_TRY();
-	LWLockRelease(AddinShmemInitLock);
-	Assert(ring != NULL || attach_failed);
+	if (ring == NULL)
+		ring = segment_attach(&segment, ring_fill);
 	return ring != NULL;
 }
 
@@ -137,7 +97,7 @@ refusal_note(FailsafeCode code, const char *detail_json)
 			sizeof(entry.application_name));
 	memcpy(entry.detail, detail_json, pg_mbcliplen(detail_json, length, DETAIL_BYTES - 1));
 	SpinLockAcquire(&ring->mutex);
-	ring->entries[ring->noted++ % entry_count] = entry;
+	ring->entries[ring->noted++ % segment.entry_count] = entry;
 	SpinLockRelease(&ring->mutex);
 }
 
@@ -179,12 +139,12 @@ failsafe_last_refusals(PG_FUNCTION_ARGS)
 	SpinLockAcquire(&ring->mutex);
 	noted = ring->noted;
 	SpinLockRelease(&ring->mutex);
-	for (uint64 i = noted; i > 0 && noted - i < (uint64) entry_count; i--)
+	for (uint64 i = noted; i > 0 && noted - i < (uint64) segment.entry_count; i--)
 	{
 		RefusalEntry entry;
 
 		SpinLockAcquire(&ring->mutex);
-		entry = ring->entries[(i - 1) % entry_count];
+		entry = ring->entries[(i - 1) % segment.entry_count];
 		SpinLockRelease(&ring->mutex);
 		if (entry.database_id == MyDatabaseId)
 			put_entry(result, &entry);

@@ -24,20 +24,17 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
-#include "storage/ipc.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/segment.h"
 #include "base/stats.h"
 
-#define STATS_SEGMENT_NAME	"pg_failsafe commands"
 #define STATS_CELLS			160
 #define STATS_BUCKETS		26	/* [0, 1) us, [1, 2), [2, 4) ... from 2^24 us */
-#define STATS_SHARDS_PRELOADED	8
 
 typedef struct StatsCell
 {
@@ -68,65 +65,25 @@ static const char *const outcome_names[STATS_OUTCOME_COUNT] = {
 	"accepted", "replayed", "mismatched", "declined", "refused"
 };
 
+static Segment segment = {
+	.name = "pg_failsafe commands",
+	.entry_size = sizeof(StatsShard),
+	.entries_preloaded = 8,
+	.entries_not_preloaded = 1
+};
 static StatsShard *shards = NULL;
-static int	shard_count = 1;
-static bool attach_failed = false;
-static shmem_request_hook_type previous_shmem_request_hook = NULL;
-
-static Size
-stats_size(void)
-{
-	return mul_size(shard_count, sizeof(StatsShard));
-}
-
-static void
-stats_request(void)
-{
-	if (previous_shmem_request_hook != NULL)
-		previous_shmem_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(stats_size()));
-}
 
 void
 stats_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	shard_count = STATS_SHARDS_PRELOADED;
-	previous_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = stats_request;
+	segment_request(&segment);
 }
 
-/*
- * Find the segment or make it.  A full reserve, or a segment that another version
- * of the library made, is an error of ShmemInitStruct(); nothing was acquired
- * then, and counting is simply off [ST3].  The error machinery drops the hold on
- * interrupts, so it is put back.
- */
 static bool
 stats_attach(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	uint32		held = InterruptHoldoffCount;
-	bool		found;
-
-	if (shards != NULL)
-		return true;
-	if (attach_failed)
-		return false;
-	PG_TRY();
-	{
-		shards = ShmemInitStruct(STATS_SEGMENT_NAME, stats_size(), &found);
-	}
-	PG_CATCH();
-	{
-		InterruptHoldoffCount = held;
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		attach_failed = true;
-	}
-	PG_END_TRY();
-	Assert(shards != NULL || attach_failed);
+	if (shards == NULL)
+		shards = segment_attach(&segment, NULL);
 	return shards != NULL;
 }
 
@@ -173,7 +130,7 @@ stats_count(StatsCommand command, StatsOutcome outcome, FailsafeCode code,
 		return;
 	if (outcome == STATS_ACCEPTED || outcome == STATS_REPLAYED)
 		code = FAILSAFE_OK;
-	cell = stats_cell(&shards[backend_number_compat() % shard_count],
+	cell = stats_cell(&shards[backend_number_compat() % segment.entry_count],
 					  stats_key(command, outcome, code));
 	if (cell == NULL)
 		return;
@@ -200,7 +157,7 @@ stats_collect(StatsSum *sums)
 {
 	int			count = 0;
 
-	for (int i = 0; i < shard_count; i++)
+	for (int i = 0; i < segment.entry_count; i++)
 		for (int j = 0; j < STATS_CELLS; j++)
 		{
 			StatsCell  *cell = &shards[i].cells[j];
@@ -219,7 +176,7 @@ stats_collect(StatsSum *sums)
 				sum->count += in_bucket;
 			}
 		}
-	Assert(count <= shard_count * STATS_CELLS);
+	Assert(count <= segment.entry_count * STATS_CELLS);
 	return count;
 }
 
@@ -295,7 +252,7 @@ failsafe_stat_commands(PG_FUNCTION_ARGS)
 	Assert(result->setDesc->natts == STATS_COLUMNS);
 	if (!stats_attach())
 		return (Datum) 0;
-	sums = palloc_array(StatsSum, shard_count * STATS_CELLS);
+	sums = palloc_array(StatsSum, segment.entry_count * STATS_CELLS);
 	count = stats_collect(sums);
 	for (int i = 0; i < count; i++)
 		if (sums[i].count > 0)
@@ -311,7 +268,7 @@ failsafe_stat_commands_reset(PG_FUNCTION_ARGS)
 {
 	if (!stats_attach())
 		PG_RETURN_VOID();
-	for (int i = 0; i < shard_count; i++)
+	for (int i = 0; i < segment.entry_count; i++)
 		for (int j = 0; j < STATS_CELLS; j++)
 		{
 			StatsCell  *cell = &shards[i].cells[j];

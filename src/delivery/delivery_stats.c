@@ -19,19 +19,15 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
-#include "storage/ipc.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/segment.h"
 #include "delivery/delivery_stats.h"
 
-#define SEGMENT_NAME			"pg_failsafe subscriptions"
-#define ENTRIES_PRELOADED		128
-#define ENTRIES_NOT_PRELOADED	8
-#define BUCKETS_OF_OCTAVE		4
-#define OCTAVES					40	/* 2^40 us are 12 days */
-#define BUCKETS					(OCTAVES * BUCKETS_OF_OCTAVE)
+#define BUCKETS_OF_OCTAVE	4
+#define OCTAVES				40	/* 2^40 us are 12 days */
+#define BUCKETS				(OCTAVES * BUCKETS_OF_OCTAVE)
 
 struct DeliveryStats
 {
@@ -47,62 +43,27 @@ struct DeliveryStats
 	pg_atomic_uint64 latencies[BUCKETS];
 };
 
+static Segment segment = {
+	.name = "pg_failsafe subscriptions",
+	.entry_size = sizeof(DeliveryStats),
+	.entries_preloaded = 128,
+	.entries_not_preloaded = 8
+};
 static DeliveryStats *entries = NULL;
-static int	entry_count = ENTRIES_NOT_PRELOADED;
-static bool attach_failed = false;
-static shmem_request_hook_type previous_shmem_request_hook = NULL;
 
 /* ---------- the segment ---------- */
-
-static Size
-segment_size(void)
-{
-	return mul_size(entry_count, sizeof(DeliveryStats));
-}
-
-static void
-segment_request(void)
-{
-	if (previous_shmem_request_hook != NULL)
-		previous_shmem_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(segment_size()));
-}
 
 void
 delivery_stats_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	entry_count = ENTRIES_PRELOADED;
-	previous_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = segment_request;
+	segment_request(&segment);
 }
 
-/* As stats_attach() of base/stats.c, which says why the error is swallowed. */
 static bool
-segment_attach(void)
+entries_attach(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	uint32		held = InterruptHoldoffCount;
-	bool		found;
-
-	if (entries != NULL)
-		return true;
-	if (attach_failed)
-		return false;
-	PG_TRY();
-	{
-		entries = ShmemInitStruct(SEGMENT_NAME, segment_size(), &found);
-	}
-	PG_CATCH();
-	{
-		InterruptHoldoffCount = held;
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		attach_failed = true;
-	}
-	PG_END_TRY();
-	Assert(entries != NULL || attach_failed);
+	if (entries == NULL)
+		entries = segment_attach(&segment, NULL);
 	return entries != NULL;
 }
 
@@ -118,9 +79,9 @@ delivery_stats_of(int64 subscription_id)
 {
 	uint64		key = entry_key(subscription_id);
 
-	if (!segment_attach())
+	if (!entries_attach())
 		return NULL;
-	for (int i = 0; i < entry_count; i++)
+	for (int i = 0; i < segment.entry_count; i++)
 	{
 		DeliveryStats *stats = &entries[i];
 		uint64		owner = pg_atomic_read_u64(&stats->key);
@@ -259,9 +220,9 @@ failsafe_stat_deliveries(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	Assert(result->setDesc->natts == STATS_COLUMNS);
-	if (!segment_attach())
+	if (!entries_attach())
 		return (Datum) 0;
-	for (int i = 0; i < entry_count; i++)
+	for (int i = 0; i < segment.entry_count; i++)
 	{
 		if (pg_atomic_read_u64(&entries[i].key) >> 32 == MyDatabaseId)
 			put_entry(result, &entries[i]);

@@ -1,7 +1,7 @@
 /*
  * delivery/pull.c
- *	  outbox_claim(), outbox_ack(), outbox_nack(), outbox_extend(): the way out for
- *	  programs that fetch their events themselves.
+ *	  outbox_claim(): the way out for programs that fetch their events themselves.  Their
+ *	  answers are in pull_answer.c.
  *
  * Invariants:
  *	U1	Every function here holds the lock of the subscription's positions until the
@@ -55,7 +55,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "delivery/dead_letter.h"
-#include "delivery/delivery.h"
+#include "delivery/pull.h"
 #include "delivery/reason.h"
 #include "delivery/replay.h"
 #include "delivery/record.h"
@@ -64,11 +64,8 @@
 
 #define SINK_PULL			"pull"
 #define CODE_LEASE			"lease"
-#define CODE_NACK			"nack"
 #define READ_AT_ONCE		100 /* events in memory */
 #define CLAIM_COLUMNS		10
-#define ACK_COLUMNS			2
-#define NACK_COLUMNS		2
 
 /* ---------- statements ---------- */
 
@@ -215,24 +212,6 @@ key_first_row(int64 subscription_id, int lane, const char *order_key, bool parke
 
 /* ---------- a call ---------- */
 
-typedef struct PullCall
-{
-	const Subscription *subscription;
-	MemoryContext context;		/* of the call, outside of SPI */
-	TimestampTz now;
-	Snapshot	snapshot;		/* of the claim; NULL: none yet */
-	Position	positions[OUTBOX_LANES];
-
-	/* of a claim */
-	ReturnSetInfo *result;
-	TimestampTz lease_until;
-	int64		fence;
-	int			wanted;
-	int			claimed;
-	int			parked_left;	/* rows that may still be parked */
-	HTAB	   *keys;			/* KeyState; NULL: not ordered */
-} PullCall;
-
 #define LANE_KEY_BYTES		(ORDER_KEY_BYTES_MAX + 3)
 
 typedef struct KeyState
@@ -243,23 +222,23 @@ typedef struct KeyState
 	bool		is_blocked;		/* for new events */
 } KeyState;
 
-static char *
-required_text(FunctionCallInfo fcinfo, int argument, const char *name)
+char *
+pull_text(FunctionCallInfo fcinfo, int argument, const char *name)
 {
 	if (PG_ARGISNULL(argument))
 		error_raise_field(FAILSAFE_VALUE_REQUIRED, name, "the argument is NULL");
 	return text_to_cstring(PG_GETARG_TEXT_PP(argument));
 }
 
-static int64
-required_int64(FunctionCallInfo fcinfo, int argument, const char *name)
+int64
+pull_int64(FunctionCallInfo fcinfo, int argument, const char *name)
 {
 	if (PG_ARGISNULL(argument))
 		error_raise_field(FAILSAFE_VALUE_REQUIRED, name, "the argument is NULL");
 	return PG_GETARG_INT64(argument);
 }
 
-static void
+void
 pull_check_call(const char *function)
 {
 	version_check();
@@ -310,7 +289,7 @@ subscription_for_pull(const char *name)
 	return subscription;
 }
 
-static void
+void
 pull_begin(PullCall *call, const char *name)
 {
 	memset(call, 0, sizeof(*call));
@@ -321,7 +300,7 @@ pull_begin(PullCall *call, const char *name)
 }
 
 /* From here on this is the only call for the subscription [U1]. */
-static void
+void
 pull_lock(PullCall *call)
 {
 	positions_lock(call->subscription->id);
@@ -399,8 +378,8 @@ rows_read_due(PullCall *call, Statement *statement, int *count)
 	return rows_read(call, statement, &arguments, count);
 }
 
-static bool
-delivery_read(PullCall *call, int64 id, Delivery *delivery)
+bool
+pull_delivery(PullCall *call, int64 id, Delivery *delivery)
 {
 	Arguments	arguments = {0};
 	int			count;
@@ -461,8 +440,8 @@ event_fetch(PullCall *call, const Delivery *delivery, DeliveryEvent *event)
  * block that is the first row of the key, if it is parked; with skip the first that is
  * parked, because one that waits for another try does not hold up those behind it.
  */
-static void
-key_release(PullCall *call, const Delivery *delivery)
+void
+pull_key_release(PullCall *call, const Delivery *delivery)
 {
 	const Subscription *subscription = call->subscription;
 	Delivery	next;
@@ -472,7 +451,7 @@ key_release(PullCall *call, const Delivery *delivery)
 		return;
 	id = key_first_row(subscription->id, delivery->lane, delivery->order_key,
 					   !subscription->block);
-	if (id == 0 || !delivery_read(call, id, &next) || next.state != DELIVERY_PARKED)
+	if (id == 0 || !pull_delivery(call, id, &next) || next.state != DELIVERY_PARKED)
 		return;
 	next.state = DELIVERY_WAITING;
 	next.due_at = call->now;
@@ -500,15 +479,15 @@ event_lost(PullCall *call, const Delivery *delivery)
 	event_from_row(call, delivery, &event);
 	delivery_die(delivery, &event, failure_class_names[CLASS_PERMANENT],
 				 "the event was removed from the outbox by hand before it was delivered");
-	key_release(call, delivery);
+	pull_key_release(call, delivery);
 }
 
 /*
  * A try failed: waits for the next one, from due_at on, or gives up.  The state it
  * has then is in delivery; false: it is dead.
  */
-static bool
-delivery_failed(PullCall *call, Delivery *delivery, const AttemptResult *result,
+bool
+pull_failed(PullCall *call, Delivery *delivery, const AttemptResult *result,
 				TimestampTz due_at)
 {
 	TimestampTz first_at;
@@ -537,12 +516,12 @@ delivery_failed(PullCall *call, Delivery *delivery, const AttemptResult *result,
 	else
 		event_die(call, delivery, &event, verdict, first_at, result);
 	if (verdict != RETRY_LATER || !call->subscription->block)
-		key_release(call, delivery);
+		pull_key_release(call, delivery);
 	return verdict == RETRY_LATER;
 }
 
-static void
-attempt_result(const PullCall *call, FailureClass class, const char *code, const char *reason,
+void
+pull_result(const PullCall *call, FailureClass class, const char *code, const char *reason,
 			   AttemptResult *result)
 {
 	memset(result, 0, sizeof(*result));
@@ -561,9 +540,9 @@ leases_expire(PullCall *call)
 	PullRow    *expired = rows_read_due(call, &read_expired, &count);
 	AttemptResult result;
 
-	attempt_result(call, CLASS_UNKNOWN, CODE_LEASE, "the lease ended without an answer", &result);
+	pull_result(call, CLASS_UNKNOWN, CODE_LEASE, "the lease ended without an answer", &result);
 	for (int i = 0; i < count; i++)
-		(void) delivery_failed(call, &expired[i].delivery, &result, call->now);
+		(void) pull_failed(call, &expired[i].delivery, &result, call->now);
 }
 
 /* ---------- keys ---------- */
@@ -693,7 +672,7 @@ claim_due_row(PullCall *call, Delivery *delivery)
 	if (event_is_expired(call, &event))
 	{
 		event_die(call, delivery, &event, RETRY_EXPIRED, delivery->created_at, NULL);
-		key_release(call, delivery);
+		pull_key_release(call, delivery);
 		return;
 	}
 	delivery_lease(call, delivery);
@@ -873,8 +852,8 @@ claim_may_find(PullCall *call)
 
 /* ---------- outbox_claim() ---------- */
 
-static int64
-lease_read(FunctionCallInfo fcinfo, int argument)
+int64
+pull_lease(FunctionCallInfo fcinfo, int argument)
 {
 	Interval   *lease;
 	int64		lease_us;
@@ -924,9 +903,9 @@ Datum
 failsafe_outbox_claim(PG_FUNCTION_ARGS)
 {
 	PullCall	call;
-	char	   *name = required_text(fcinfo, 0, "subscription");
+	char	   *name = pull_text(fcinfo, 0, "subscription");
 	int			wanted = max_events_read(fcinfo, 1);
-	int64		lease_us = lease_read(fcinfo, 2);
+	int64		lease_us = pull_lease(fcinfo, 2);
 
 	pull_check_call("outbox_claim()");
 	options_read(PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3), NULL, 0, NULL);
@@ -949,245 +928,4 @@ failsafe_outbox_claim(PG_FUNCTION_ARGS)
 	if (call.claimed > 0)
 		commit_wait_durable_all();	/* U4 */
 	return (Datum) 0;
-}
-
-/* ---------- outbox_ack() ---------- */
-
-static int64 *
-int64_array(FunctionCallInfo fcinfo, int argument, const char *name, int *count)
-{
-	Datum	   *values;
-	bool	   *nulls;
-	int64	   *numbers;
-
-	if (PG_ARGISNULL(argument))
-		error_raise_field(FAILSAFE_VALUE_REQUIRED, name, "the argument is NULL");
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(argument), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &values, &nulls, count);
-	if (*count > CLAIM_EVENTS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s has more than %d elements", name, CLAIM_EVENTS_MAX)));
-	numbers = palloc(Max(*count, 1) * sizeof(int64));
-	for (int i = 0; i < *count; i++)
-	{
-		if (nulls[i])
-			error_raise_field(FAILSAFE_VALUE_REQUIRED, name, "an element is NULL");
-		numbers[i] = DatumGetInt64(values[i]);
-	}
-	return numbers;
-}
-
-/* Is the caller the one to whom the row is leased?  Else: "stale" or "unknown" [U2]. */
-static const char *
-lease_refused(PullCall *call, int64 id, int64 fence, Delivery *delivery)
-{
-	if (!delivery_read(call, id, delivery))
-		return "unknown";
-	if (delivery->state != DELIVERY_LEASED || delivery->fence != fence)
-		return "stale";
-	return NULL;
-}
-
-static const char *
-delivery_ack(PullCall *call, int64 id, int64 fence)
-{
-	Delivery	delivery;
-	AttemptResult result;
-	const char *refused = lease_refused(call, id, fence, &delivery);
-
-	if (refused != NULL)
-		return refused;
-	attempt_result(call, CLASS_DELIVERED, "", NULL, &result);
-	delivery_done(&delivery, &result);
-	call->positions[delivery.lane].done++;
-	key_release(call, &delivery);
-	return "acked";
-}
-
-static void
-status_return(ReturnSetInfo *result, int64 id, const char *status)
-{
-	Datum		values[ACK_COLUMNS] = {Int64GetDatum(id), CStringGetTextDatum(status)};
-	bool		nulls[ACK_COLUMNS] = {false};
-
-	Assert(result->setDesc->natts == ACK_COLUMNS);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-PG_FUNCTION_INFO_V1(failsafe_outbox_ack);
-
-/* outbox_ack(subscription text, delivery_ids int8[], fences int8[]) -> delivery_id, status */
-Datum
-failsafe_outbox_ack(PG_FUNCTION_ARGS)
-{
-	PullCall	call;
-	char	   *name = required_text(fcinfo, 0, "subscription");
-	int			count;
-	int			fence_count;
-	int64	   *ids = int64_array(fcinfo, 1, "delivery_ids", &count);
-	int64	   *fences = int64_array(fcinfo, 2, "fences", &fence_count);
-	int64		done[OUTBOX_LANES];
-
-	pull_check_call("outbox_ack()");
-	options_read(PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3), NULL, 0, NULL);
-	if (count != fence_count)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("delivery_ids has %d elements and fences has %d", count, fence_count)));
-	InitMaterializedSRF(fcinfo, 0);
-	pull_begin(&call, name);
-	commit_write_begin();
-	pull_lock(&call);
-	for (int lane = 0; lane < OUTBOX_LANES; lane++)
-		done[lane] = call.positions[lane].done;
-	for (int i = 0; i < count; i++)
-		status_return((ReturnSetInfo *) fcinfo->resultinfo, ids[i],
-					  delivery_ack(&call, ids[i], fences[i]));
-	for (int lane = 0; lane < OUTBOX_LANES; lane++)
-		if (call.positions[lane].done != done[lane])
-			position_write(&call.positions[lane]);
-	commit_write_end();
-	return (Datum) 0;
-}
-
-/* ---------- outbox_nack() ---------- */
-
-enum
-{
-	NACK_RETRY_AFTER_MS,
-	NACK_PERMANENT,
-	NACK_OPTIONS
-};
-
-static const OptionSpec nack_options[NACK_OPTIONS] = {
-	{"retry_after_ms", OPTION_INT},
-	{"permanent", OPTION_BOOL}
-};
-
-static void
-nack_options_read(Jsonb *json, OptionValue *options)
-{
-	options_read(json, nack_options, NACK_OPTIONS, options);
-	if (options[NACK_RETRY_AFTER_MS].given &&
-		(options[NACK_RETRY_AFTER_MS].number < 0 ||
-		 options[NACK_RETRY_AFTER_MS].number > RETRY_CAP_MS_MAX))
-		option_refuse("retry_after_ms", "0 to 86400000 is expected");
-}
-
-static bool
-delivery_nack(PullCall *call, Delivery *delivery, const char *reason, const OptionValue *options)
-{
-	bool		permanent = options[NACK_PERMANENT].boolean;
-	int64		retry_after_ms = options[NACK_RETRY_AFTER_MS].given ?
-		options[NACK_RETRY_AFTER_MS].number : -1;
-	AttemptResult result;
-	int64		delay_ms;
-
-	attempt_result(call, permanent ? CLASS_PERMANENT : CLASS_TEMPORARY, CODE_NACK, reason,
-				   &result);
-	result.retry_after_ms = retry_after_ms;
-	delay_ms = retry_delay_ms(&call->subscription->policy.retry, delivery->attempts + 1,
-							  retry_after_ms, pg_prng_double(&pg_global_prng_state));
-	Assert(delay_ms >= 0);
-	return delivery_failed(call, delivery, &result, call->now + delay_ms * 1000);
-}
-
-static char *
-reason_read(FunctionCallInfo fcinfo, int argument)
-{
-	char	   *reason = required_text(fcinfo, argument, "reason");
-
-	if (!text_is_clean(reason, 1, REASON_BYTES_MAX))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reason must have 1 to %d bytes without control characters",
-						REASON_BYTES_MAX)));
-	return reason;
-}
-
-static Datum
-nack_return(FunctionCallInfo fcinfo, const char *status, TimestampTz due_at)
-{
-	TupleDesc	descriptor;
-	Datum		values[NACK_COLUMNS];
-	bool		nulls[NACK_COLUMNS] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	Assert(descriptor->natts == NACK_COLUMNS);
-	values[0] = CStringGetTextDatum(status);
-	values[1] = TimestampTzGetDatum(due_at);
-	nulls[1] = due_at == 0;
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
-}
-
-PG_FUNCTION_INFO_V1(failsafe_outbox_nack);
-
-/*
- * outbox_nack(subscription text, delivery_id int8, fence int8, reason text, options jsonb)
- *		-> status, due_at
- */
-Datum
-failsafe_outbox_nack(PG_FUNCTION_ARGS)
-{
-	PullCall	call;
-	char	   *name = required_text(fcinfo, 0, "subscription");
-	int64		id = required_int64(fcinfo, 1, "delivery_id");
-	int64		fence = required_int64(fcinfo, 2, "fence");
-	char	   *reason = reason_read(fcinfo, 3);
-	OptionValue options[NACK_OPTIONS];
-	Delivery	delivery;
-	const char *status;
-
-	pull_check_call("outbox_nack()");
-	nack_options_read(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4), options);
-	pull_begin(&call, name);
-	commit_write_begin();
-	pull_lock(&call);
-	delivery.due_at = 0;
-	status = lease_refused(&call, id, fence, &delivery);
-	if (status == NULL)
-		status = delivery_nack(&call, &delivery, reason, options) ? "waiting" : "dead";
-	if (call.snapshot != NULL)
-		UnregisterSnapshot(call.snapshot);
-	commit_write_end();
-	PG_RETURN_DATUM(nack_return(fcinfo, status,
-								strcmp(status, "waiting") == 0 ? delivery.due_at : 0));
-}
-
-/* ---------- outbox_extend() ---------- */
-
-PG_FUNCTION_INFO_V1(failsafe_outbox_extend);
-
-/*
- * outbox_extend(subscription text, delivery_id int8, fence int8, lease interval)
- *		-> timestamptz
- */
-Datum
-failsafe_outbox_extend(PG_FUNCTION_ARGS)
-{
-	PullCall	call;
-	char	   *name = required_text(fcinfo, 0, "subscription");
-	int64		id = required_int64(fcinfo, 1, "delivery_id");
-	int64		fence = required_int64(fcinfo, 2, "fence");
-	int64		lease_us = lease_read(fcinfo, 3);
-	Delivery	delivery;
-	bool		refused;
-
-	pull_check_call("outbox_extend()");
-	options_read(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4), NULL, 0, NULL);
-	pull_begin(&call, name);
-	commit_write_begin();
-	pull_lock(&call);
-	refused = lease_refused(&call, id, fence, &delivery) != NULL;
-	if (!refused)
-	{
-		delivery.due_at = call.now + lease_us;
-		delivery_update(&delivery, NULL, NULL);
-	}
-	commit_write_end();
-	if (refused)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(delivery.due_at);
 }
