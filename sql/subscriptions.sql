@@ -176,6 +176,17 @@ UPDATE subscription SET state = 'paused';
 DELETE FROM subscription_change;
 
 -- Rewind moves back only
+-- No worker may move the position meanwhile: it passes over events that nobody wants
+ALTER SYSTEM SET failsafe.delivery = off;
+DO $$
+BEGIN
+	PERFORM pg_reload_conf();
+	WHILE EXISTS (SELECT FROM failsafe.stat_workers
+				  WHERE database = current_database() AND state = 'running') LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END
+$$;
 SELECT name FROM subscription_create('rewound', 'pull', event_types => '{rewind.*}');
 SELECT count(outbox_emit('rewind.test', 'k', '{}')) FROM generate_series(1, 3);
 SELECT id AS rewound FROM subscription WHERE name = 'rewound' \gset
@@ -210,6 +221,9 @@ SELECT id FROM delivery WHERE subscription_id = :rewound ORDER BY id;
 SELECT high = (SELECT min(seq) FROM outbox WHERE event_type = 'rewind.test') AS after_the_first
 FROM position WHERE subscription_id = :rewound AND lane = 2;
 SELECT action, detail - 'start' AS detail FROM subscription_changes WHERE subscription = 'rewound' ORDER BY changed_at DESC LIMIT 1;
+
+ALTER SYSTEM RESET failsafe.delivery;
+SELECT pg_reload_conf();
 
 -- Drop: refused while something would be lost
 SELECT pg_temp.refuse($$SELECT subscription_drop('rewound', reason => 'r')$$);

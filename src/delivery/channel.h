@@ -104,6 +104,7 @@ struct Channel
 	TimestampTz refused_until;	/* by breaker, throttle or rate; 0: not */
 	TimestampTz next_due_at;	/* of rows that wait; infinity: none */
 	TimestampTz next_replay_at; /* of a replay's next token; infinity: none */
+	TimestampTz started_at;		/* created or rewound: what was older then is not late */
 	TimestampTz lag_checked_at;
 	bool		lag_warned;
 	bool		lag_told;		/* the event about dead letters for lag was emitted */

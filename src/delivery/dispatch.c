@@ -212,6 +212,24 @@ load_skips(Channel *channel, int lane)
 	}
 }
 
+/* Who is told to hear old events is not late with them: lag counts from here. */
+static void
+load_start(Channel *channel)
+{
+	Datum		value = Int64GetDatum(channel->subscription.id);
+	Oid			type = INT8OID;
+	bool		isnull;
+	Datum		started_at;
+
+	if (SPI_execute_with_args("SELECT pg_catalog.max(changed_at) "
+							  "FROM failsafe.subscription_change "
+							  "WHERE subscription_id = $1 AND action IN ('created', 'rewound')",
+							  1, &type, &value, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read changes of subscriptions");
+	started_at = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	channel->started_at = isnull ? 0 : DatumGetTimestampTz(started_at);
+}
+
 static void
 add_channel(const Subscription *subscription)
 {
@@ -226,6 +244,7 @@ add_channel(const Subscription *subscription)
 		load_skips(channel, lane);
 	}
 	load_keys(channel);
+	load_start(channel);
 	channel->stats = delivery_stats_of(subscription->id);
 }
 

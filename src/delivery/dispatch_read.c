@@ -314,7 +314,7 @@ lag_is_half(const Channel *channel, int64 numbers)
 		const Position *reading = &channel->lanes[i].reading;
 
 		/* what was not read is younger than what was, but hardly */
-		if (reading->high_at != 0 && reading->high_at < half_old &&
+		if (reading->high_at != 0 && Max(reading->high_at, channel->started_at) < half_old &&
 			reader_last_number(i) > reading->high)
 			return true;
 	}
