@@ -64,6 +64,7 @@ answer($node, q{
 	SELECT count(failsafe.account_open('acc_' || n, 'EUR')) FROM generate_series(0, 199) AS n;
 	SELECT count(failsafe.wallet_credit('acc_' || n, 1000000, 'EUR', 'fund_' || n)) FROM generate_series(0, 199) AS n});
 subscribe($node, $receiver, 'all', types => [ '*', '!failsafe.*' ], start => 'beginning', %policy);
+answer($node, q{SELECT count(failsafe.outbox_emit('crash.bulk', 'bulk_' || n % 50, jsonb_build_object('n', n))) FROM generate_series(1, 1000) AS n});
 my ($out, $err) = ('', '');
 local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, 'postgres', scalar getpwuid $>);
 my $producer = IPC::Run::start(
@@ -115,7 +116,7 @@ for my $name (split /\n/, answer($node, 'SELECT gid FROM pg_prepared_xacts'))
 }
 wait_delivered($node, 'all', 'everything is delivered');
 my $events = answer($node, q{SELECT count(*) FROM failsafe.events WHERE event_type NOT LIKE 'failsafe.%'});
-cmp_ok($events, '>', 1000, "of $events events");
+cmp_ok($events, '>', 2000, "of $events events");
 check_arrivals($node, $receiver, 'all', q{event_type NOT LIKE 'failsafe.%'});
 is(row($node, q{SELECT event_type, class, attempts FROM failsafe.dlq}), 'crash.poison permanent 1', 'the poisoned one is the only dead letter');
 my %seen = map { $_->{event_type} => 1 } arrived($receiver);
