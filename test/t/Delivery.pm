@@ -17,11 +17,11 @@ use Failsafe;
 use Workers qw(wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
 our @EXPORT = qw(delivery_node receiver_start receiver_stop receiver_rules arrivals arrived
-  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json
+  wait_arrivals subscribe http_config emit numbers wait_delivered check_arrivals row barrier json test_file
   wait_until worker_row worker_pid wait_for_worker process_lives log_has log_size);
 
-my ($library) = __FILE__ =~ m{(.*)/t/};
-$library = "$library/lib";
+my ($tests) = __FILE__ =~ m{(.*)/t/};
+my $library = "$tests/lib";
 my $json = JSON::PP->new->canonical->utf8;
 my %receivers;    # running ones, by their logs
 
@@ -32,6 +32,12 @@ sub delivery_node
 
 	$option{conf} = "max_worker_processes = 16\nautovacuum = off\n" . ($option{conf} // '');
 	return failsafe_node($name, %option);
+}
+
+# The path of a file of test/.
+sub test_file
+{
+	return "$tests/$_[0]";
 }
 
 sub json
