@@ -276,6 +276,9 @@ extern void positions_lock(int64 subscription_id);	/* for pulling: one claimer a
  */
 extern void position_write(const Position *position);
 
+/* The same, but false where somebody else moves it, has moved it, or has dropped it. */
+extern bool position_try_write(const Position *position);
+
 /* Set high back, in memory; of the open numbers those stay that are not above it. */
 extern void position_set_back(Position *position, int64 high);
 

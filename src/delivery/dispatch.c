@@ -339,6 +339,20 @@ channel_must_store(const Channel *channel)
 	return is_dirty && !is_pushed(&channel->subscription);
 }
 
+/*
+ * A subscription that is being rewound or dropped is no reason to undo what was recorded
+ * of others.  It has drawn a generation: its channel starts anew when that is visible.
+ */
+static void
+store_position(Channel *channel, int lane)
+{
+	Position	position;
+
+	channel_position(channel, lane, &position);
+	if (position_try_write(&position))
+		channel->lanes[lane].is_dirty = false;
+}
+
 static void
 store_positions(bool must)
 {
@@ -357,13 +371,8 @@ store_positions(bool must)
 
 		for (int lane = 0; lane < OUTBOX_LANES; lane++)
 		{
-			Position	position;
-
-			if (!channel->lanes[lane].is_dirty)
-				continue;
-			channel_position(channel, lane, &position);
-			position_write(&position);
-			channel->lanes[lane].is_dirty = false;
+			if (channel->lanes[lane].is_dirty)
+				store_position(channel, lane);
 		}
 	}
 }

@@ -392,7 +392,14 @@ slot_is_locked_by_us(TupleTableSlot *slot)
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(tuple));
 }
 
-static void
+typedef enum PositionWrite
+{
+	POSITION_WRITTEN,
+	POSITION_MOVED,
+	POSITION_GONE
+} PositionWrite;
+
+static PositionWrite
 position_update(RowTable *table, Place *place, const Position *position, Snapshot snapshot)
 {
 	TimestampTz moved_at = GetCurrentTimestamp();
@@ -401,19 +408,20 @@ position_update(RowTable *table, Place *place, const Position *position, Snapsho
 	bool		is_locked;
 
 	if (!position_find(table, place, snapshot))
-		position_raise_missing(position->subscription_id);
+		return POSITION_GONE;
 	if (!place_is_current(place, row_current(table)))
-		position_raise_moved(position->subscription_id);
+		return POSITION_MOVED;
 	tid = row_current(table)->tts_tid;
 	is_locked = slot_is_locked_by_us(row_current(table));
 	position_encode(row_slot(table, 0), position, moved_at);
 	if (is_locked)
 		is_hot = row_update(table, &tid);	/* the other way takes no row that is locked */
 	else if (!row_try_update(table, &tid, &is_hot))
-		position_raise_moved(position->subscription_id);
+		return POSITION_MOVED;
 	if (!is_hot)
 		place->root = row_inserted_tid(table, 0);
 	place_note(place, position, moved_at);
+	return POSITION_WRITTEN;
 }
 
 static void
@@ -428,24 +436,43 @@ position_insert(RowTable *table, const Position *position)
 	place_note(place, position, moved_at);
 }
 
-void
-position_write(const Position *position)
+static PositionWrite
+position_write_checked(const Position *position)
 {
 	bool		is_outer = !commit_is_writing();
 	RowTable   *table;
 	Snapshot	snapshot;
+	PositionWrite result;
 
 	if (is_outer)
 		commit_write_begin();
 	table = row_open(&position_spec);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	position_update(table, place_find(position->subscription_id, position->lane), position,
-					snapshot);
+	result = position_update(table, place_find(position->subscription_id, position->lane),
+							 position, snapshot);
 	UnregisterSnapshot(snapshot);
 	row_close(table);
 	CommandCounterIncrement();	/* the next look must find the new version */
 	if (is_outer)
 		commit_write_end();
+	return result;
+}
+
+void
+position_write(const Position *position)
+{
+	PositionWrite result = position_write_checked(position);
+
+	if (result == POSITION_GONE)
+		position_raise_missing(position->subscription_id);
+	if (result == POSITION_MOVED)
+		position_raise_moved(position->subscription_id);
+}
+
+bool
+position_try_write(const Position *position)
+{
+	return position_write_checked(position) == POSITION_WRITTEN;
 }
 
 /* ---------- where a position begins ---------- */
