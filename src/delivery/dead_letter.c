@@ -83,6 +83,12 @@ static Statement prune_dead_letters = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
+/* The worker may have written a row while the subscription was being dropped. */
+static Statement prune_orphans = {
+	"DELETE FROM failsafe.delivery AS d WHERE NOT EXISTS "
+	"(SELECT FROM failsafe.subscription AS s WHERE s.id = d.subscription_id)", 0
+};
+
 /* ---------- reading ---------- */
 
 static const char *
@@ -220,6 +226,7 @@ Datum
 failsafe_delivery_prune(PG_FUNCTION_ARGS)
 {
 	int			max_rows = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	Arguments	none = {0};
 	StatementScope scope;
 	TupleDesc	descriptor;
 	Datum		values[2];
@@ -237,6 +244,7 @@ failsafe_delivery_prune(PG_FUNCTION_ARGS)
 	values[0] = Int64GetDatum(prune(&prune_attempts, setting_attempt_retention_s, max_rows));
 	values[1] = Int64GetDatum(prune(&prune_dead_letters, setting_dead_letter_retention_s,
 									max_rows));
+	(void) statement_write(&prune_orphans, &none);
 	statement_end(scope);
 	Assert(descriptor->natts == lengthof(values));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values,

@@ -639,7 +639,8 @@ remains_detail(const Definition *definition, const Remains *remains)
 
 /* In the lock order of the room. */
 static Statement remove_statements[] = {
-	{"DELETE FROM failsafe.subscription WHERE id = $1", 1, {INT8OID}},
+	{"DELETE FROM failsafe.subscription WHERE id = $1 "
+	"RETURNING pg_catalog.nextval('failsafe.subscription_generation_seq')", 1, {INT8OID}},
 	{"DELETE FROM failsafe.position WHERE subscription_id = $1", 1, {INT8OID}},
 	{"UPDATE failsafe.replay SET state = 'canceled', ended_at = pg_catalog.clock_timestamp() "
 	"WHERE subscription_id = $1 AND state IN ('running', 'paused')", 1, {INT8OID}},
