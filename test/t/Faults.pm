@@ -182,6 +182,7 @@ autovacuum = off
 max_connections = 30
 log_min_error_statement = panic
 failsafe.maintenance = off
+failsafe.delivery = off
 failsafe.early_lock_release_when = always
 });
 	my ($missing) = try_sql($node, q{
