@@ -25,6 +25,9 @@ note_delivery()
 	progress "$1: $2: $3 $4"
 }
 
+# "from–to" of a column of numbers
+span() { sort -n | sed -n '1h; $ { H; x; s/\n/–/; p; }'; }
+
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 divide() { awk -v a="$1" -v b="$2" -v format="${3:-%.2f}" 'BEGIN { printf format, a / b }'; }
@@ -256,7 +259,10 @@ row_drain()
 		progress "drain: $RATE a second, the relay alone $alone, the receiver $ceiling"
 	done
 	receiver_end
-	note_delivery drain "$BACKLOG_EVENTS events into a receiver" "$(cut -d' ' -f3 "$FS_WORK/drain" | median)" "events/s"
+	# each round: the ceiling, the relay alone, the drain
+	[ "$(sed -n 's/ requests, .*//p' "$FS_WORK/receiver.out")" -ge "$((ROUNDS * BACKLOG_EVENTS * 5 / 2))" ] ||
+		die "the receiver has not got all of it"
+	note_delivery drain "$BACKLOG_EVENTS events into a receiver ($(cut -d' ' -f3 "$FS_WORK/drain" | span))" "$(cut -d' ' -f3 "$FS_WORK/drain" | median)" "events/s"
 	note_delivery drain "the relay alone, without a database" "$(cut -d' ' -f2 "$FS_WORK/drain" | median)" "events/s"
 	note_delivery drain "what the receiver can take" "$(cut -d' ' -f1 "$FS_WORK/drain" | median)" "requests/s"
 	note_delivery drain "of what the relay can do" "$(awk '{ print $3 / $2 }' "$FS_WORK/drain" | median)" ""
@@ -284,10 +290,10 @@ row_engine()
 	relay_use "$PROGRAMS/bench/null_relay"
 	engine_rounds "$FS_WORK/engine" 1000
 	engine_rounds "$FS_WORK/engine32" 32
-	note_delivery engine "backlog of $BACKLOG_EVENTS, 1000 in flight" \
+	note_delivery engine "backlog of $BACKLOG_EVENTS, 1000 in flight ($(cut -d' ' -f1 "$FS_WORK/engine" | span))" \
 		"$(cut -d' ' -f1 "$FS_WORK/engine" | median)" "events/s" ">= 50000" ">= 100000"
 	note_delivery engine "worker, processor time an event" "$(cut -d' ' -f2 "$FS_WORK/engine" | median)" "µs"
-	note_delivery engine "backlog of $BACKLOG_EVENTS, 32 in flight, the default" \
+	note_delivery engine "backlog of $BACKLOG_EVENTS, 32 in flight, the default ($(cut -d' ' -f1 "$FS_WORK/engine32" | span))" \
 		"$(cut -d' ' -f1 "$FS_WORK/engine32" | median)" "events/s"
 	relay_use
 }
@@ -309,8 +315,10 @@ row_held_delivery()
 	engine_rounds "$FS_WORK/held_after" 1000
 	without=$(cut -d' ' -f1 "$FS_WORK/held_before" "$FS_WORK/held_after" | median)
 	during=$(cut -d' ' -f1 "$FS_WORK/held_during" | median)
-	note_delivery held_delivery "engine without a snapshot held" "$without" "events/s"
-	note_delivery held_delivery "engine, snapshot held for $HELD_SECONDS s" "$during" "events/s"
+	note_delivery held_delivery "engine without a snapshot held ($(cat "$FS_WORK/held_before" "$FS_WORK/held_after" | cut -d' ' -f1 | span))" \
+		"$without" "events/s"
+	note_delivery held_delivery "engine, snapshot held for $HELD_SECONDS s ($(cut -d' ' -f1 "$FS_WORK/held_during" | span))" \
+		"$during" "events/s"
 	note_delivery held_delivery "with against without" "$(divide "$during" "$without")" "" ">= 0.9" ">= 1.0"
 	relay_use
 }
@@ -461,40 +469,63 @@ consumer()
 	PGOPTIONS="-c synchronous_commit=off" psql -Xqc "CALL bench.consume($2$1)" > "$FS_WORK/consumer.log" 2>&1
 }
 
-# consumed DATABASE SCRIPT ARGUMENT WHAT: a consumer, producers beside it, and how old the
-# events were that it got.  It takes what is there already before it begins.
+# consumed NAME DATABASE SCRIPT [ARGUMENT]: a consumer, producers beside it; how old the
+# events were that it got goes to FS_WORK/consumed.NAME.  It takes what is there already
+# before it begins.
 consumed()
 {
-	local -x PGDATABASE=$1
+	local -x PGDATABASE=$2
 	local seconds=$((LEAD_SECONDS + CELL_SECONDS)) pid
 
-	consumer 10 "$3"
+	consumer 10 "${4:-}"
 	psql -Xqc "TRUNCATE bench.seen"
-	consumer "$((seconds + 8))" "$3" &
+	consumer "$((seconds + 8))" "${4:-}" &
 	pid=$!
 	sleep 1
-	producers "$2" "$seconds"
+	producers "$3" "$seconds"
 	wait $pid || { cat "$FS_WORK/consumer.log" >&2; die "the consumer failed"; }
-	psql -XAtc "SELECT ms FROM bench.seen" | quantiles | note_quantiles pgq "$4"
+	psql -XAtc "SELECT ms FROM bench.seen" | quantiles >> "$FS_WORK/consumed.$1"
+	progress "$1: p50 p95 p99 in ms, events: $(tail -1 "$FS_WORK/consumed.$1")"
 }
 
+# note_consumed NAME WHAT: medians of the rounds
+note_consumed()
+{
+	local column
+
+	for column in 1 2 3
+	do
+		cut -d' ' -f$column "$FS_WORK/consumed.$1" | median
+	done | tr '\n' ' ' | sed "s/\$/$(awk '{ n += $4 } END { print n }' "$FS_WORK/consumed.$1")/" |
+		note_quantiles pgq "$2"
+}
+
+# Ours and PgQ's with many ticks in alternation; with its own ticks PgQ needs seconds.
 row_pgq()
 {
+	local round
+
 	pgq_setup
-	ticker_begin
-	pgq_insert
 	psql -Xq -d delivery -c "SELECT name FROM failsafe.subscription_create('pulled', 'pull',
 		options => '{\"start\": \"now\"}')" > "$FS_WORK/psql.log" || die "no subscription"
-	consumed delivery emit "'pulled', " "\`outbox_claim\` in a loop"
-	psql -Xq -d delivery -c "SELECT name FROM failsafe.subscription_drop('pulled', force => true,
-		reason => 'measured')" > "$FS_WORK/psql.log"
-	consumed pgq pgq_emit "" "PgQ, ticker as installed"
+	ticker_begin
+	pgq_insert
+	consumed installed pgq pgq_emit
 	ticker_end
 	psql -Xq -d pgq -c "SELECT pgq.set_queue_config('q', 'ticker_max_lag', '0'),
 		pgq.set_queue_config('q', 'ticker_idle_period', '0')" > "$FS_WORK/psql.log"
 	ticker_begin "ticker_period = 0.01"
-	consumed pgq pgq_emit "" "PgQ, a tick every 10 ms"
+	for ((round = 1; round <= ROUNDS; round++))
+	do
+		consumed ours delivery emit "'pulled', "
+		consumed fast pgq pgq_emit
+	done
 	ticker_end
+	psql -Xq -d delivery -c "SELECT name FROM failsafe.subscription_drop('pulled', force => true,
+		reason => 'measured')" > "$FS_WORK/psql.log"
+	note_consumed ours "\`outbox_claim\` in a loop"
+	note_consumed installed "PgQ, ticker as installed"
+	note_consumed fast "PgQ, a tick every 10 ms"
 }
 
 # ---- the report -----------------------------------------------------------------------
