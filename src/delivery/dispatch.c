@@ -265,8 +265,33 @@ look_for_replays(void)
 }
 
 /*
+ * A subscription that is being rewound or dropped is no reason to undo what was recorded
+ * of others.  It has drawn a generation: its channel starts anew when that is visible.
+ */
+static void
+store_position(Channel *channel, int lane)
+{
+	Position	position;
+
+	channel_position(channel, lane, &position);
+	if (position_try_write(&position))
+		channel->lanes[lane].is_dirty = false;
+}
+
+static void
+store_channel(Channel *channel)
+{
+	for (int lane = 0; lane < OUTBOX_LANES; lane++)
+	{
+		if (channel->lanes[lane].is_dirty)
+			store_position(channel, lane);
+	}
+}
+
+/*
  * A changed subscription starts anew: its flights are forgotten and read again.  Their
- * answers come to tokens that nobody knows; the events go out once more [P3].
+ * answers come to tokens that nobody knows; the events go out once more [P3].  What was
+ * done is stored first.
  */
 static void
 load_subscriptions(void)
@@ -283,8 +308,10 @@ load_subscriptions(void)
 		for (int i = 0; i < count && !is_same; i++)
 			is_same = subscriptions[i].id == channel->subscription.id &&
 				subscriptions[i].generation == channel->subscription.generation;
-		if (!is_same)
-			forget_channel(channel);
+		if (is_same)
+			continue;
+		store_channel(channel);
+		forget_channel(channel);
 	}
 	for (int i = 0; i < count; i++)
 	{
@@ -339,20 +366,6 @@ channel_must_store(const Channel *channel)
 	return is_dirty && !is_pushed(&channel->subscription);
 }
 
-/*
- * A subscription that is being rewound or dropped is no reason to undo what was recorded
- * of others.  It has drawn a generation: its channel starts anew when that is visible.
- */
-static void
-store_position(Channel *channel, int lane)
-{
-	Position	position;
-
-	channel_position(channel, lane, &position);
-	if (position_try_write(&position))
-		channel->lanes[lane].is_dirty = false;
-}
-
 static void
 store_positions(bool must)
 {
@@ -366,15 +379,7 @@ store_positions(bool must)
 		return;
 	dispatch.positions_written_at = dispatch.now;
 	dlist_foreach(iter, &dispatch.channels)
-	{
-		Channel    *channel = dlist_container(Channel, node, iter.cur);
-
-		for (int lane = 0; lane < OUTBOX_LANES; lane++)
-		{
-			if (channel->lanes[lane].is_dirty)
-				store_position(channel, lane);
-		}
-	}
+		store_channel(dlist_container(Channel, node, iter.cur));
 }
 
 static void
