@@ -101,7 +101,7 @@ subscribe($node, $old, 'missing', %fast, config => { secret => "file:$base/later
 emit($node, 'missing', 'a', $_) for 1 .. 3;
 wait_until('a missing secret is a failure of the configuration', sub {
 	attempts('missing') =~ m{\Atemporary config The file \Q$base\E/later that "secret" names cannot be read: No such file or directory\.\z} });
-ok(log_has($node, qr/WARNING: .*pg_failsafe: subscription \d+ cannot be delivered to: The file/, $log), 'the log says so');
+ok(log_has($node, qr/WARNING: .*pg_failsafe: subscription "missing" cannot be delivered to: The file/, $log), 'the log says so');
 is((() = arrivals($old, 'missing')), 0, 'nothing is sent without a signature');
 is(answer($node, q{SELECT count(*) FROM failsafe.deliveries WHERE subscription = 'missing'}), 3, 'nothing is lost');
 put_file('later', $secret{old});
