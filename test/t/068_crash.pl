@@ -72,15 +72,22 @@ my $producer = IPC::Run::start(
 		'--acknowledged', $acknowledged ],
 	'>', \$out, '2>', \$err, IPC::Run::timeout(180));
 
-# ---- the relay, three times
+# ---- the relay, three times; the last time with a request on its way for certain
 for my $time (1 .. 3)
 {
 	wait_more(100);
 	my $relay = worker_row($node, 'postgres', 'relay_pid');
 
+	if ($time == 3)
+	{
+		receiver_rules($receiver, { if => { type => 'crash.held' }, kind => 'hold' });
+		asked(q{SELECT failsafe.outbox_emit('crash.held', 'held', '{"n": 1}')});
+		wait_until('a request is on its way', sub { (grep { $_->{event_type} eq 'crash.held' } arrivals($receiver)) > 0 });
+	}
 	kill 'KILL', $relay;
 	wait_until("relay $time is replaced", sub { my $pid = worker_row($node, 'postgres', 'relay_pid'); $pid ne '' && $pid ne $relay });
 }
+receiver_rules($receiver);
 goes_on('events go on');
 wait_until('what was on its way counted as unknown, and was sent again',
 	sub { asked(q{SELECT count(*) FROM failsafe.attempts WHERE class = 'unknown' AND code = 'unknown'}) > 0 });
